@@ -1,0 +1,1 @@
+"""Pure tensor code shared by all methods: torch in, torch out, no ComfyUI."""

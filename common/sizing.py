@@ -1,0 +1,145 @@
+"""From any picture to a size the networks accept, and back to exactly the asked size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from torch import Tensor
+
+from .color import ColorCorrection, correct_color
+from .images import from_image, match_batch, to_image
+from .resample import pad_to, resize, round_up
+
+Fit = Literal["pad", "stretch", "black"]
+Size = tuple[int, int]
+"""(height, width) in pixels."""
+
+MAX_SIDE = 16384
+"""ComfyUI's own limit for a side; beyond it the working picture would not fit anywhere."""
+
+
+@dataclass(frozen=True)
+class RestoreInfo:
+    """What `finish` needs to undo `prepare`."""
+
+    output_size: Size
+    """What the user asked for."""
+    content_size: Size
+    """The part of the working picture that shows the photo; the rest is padding."""
+    working_size: Size
+    reference: Tensor
+    """B 3 H W in 0..1: the photo at content size, the colours to go back to."""
+    alpha: Tensor | None
+    """B 1 H W of the input, at its own size."""
+
+
+Rounding = Callable[[float], int]
+"""int (truncation) for everyone but DiffBIR's first version, which took math.ceil."""
+
+
+def _each(size: Size, function: Callable[[int], int]) -> Size:
+    return function(size[0]), function(size[1])
+
+
+def scaled_size(size: Size, factor: float, rounding: Rounding = int) -> Size:
+    """int(side * factor), as DiffBIR, PASD and SeeSR count; never below 1."""
+    return max(1, rounding(size[0] * factor)), max(1, rounding(size[1] * factor))
+
+
+def at_least(size: Size, min_side: int, rounding: Rounding = int) -> Size:
+    """Enlarges so that the shorter side is exactly `min_side`, the other int(other * ratio).
+
+    A square stays a square: applying the long-side formula to it would lose a pixel for some
+    sizes (DiffBIR asserts on those). Sizes that are large enough come back unchanged.
+    """
+    height, width = size
+    short = min(size)
+    if short >= min_side:
+        return size
+    ratio = min_side / short
+    return (
+        min_side if height == short else rounding(height * ratio),
+        min_side if width == short else rounding(width * ratio),
+    )
+
+
+def prepare(
+    image: Tensor, upscale_by: float, min_side: int, multiple: int, fit: Fit
+) -> tuple[Tensor, RestoreInfo]:
+    """Brings an IMAGE to the working size of a restoration.
+
+    image: B H W C in 0..1 (C = 1, 3, 4), any size. First int(side * upscale_by), the size that
+    `finish` gives back; then, if the shorter side is below `min_side`, enlarged to it; then made
+    divisible by `multiple`: `pad` mirrors the right and bottom edges, `black` fills them with
+    zeros (DiffBIR), `stretch` resizes down to the next multiple (PASD, SeeSR).
+    Returns the working IMAGE B H' W' 3 in 0..1 and what `finish` needs.
+    """
+    pixels, alpha = from_image(image)
+    output = scaled_size((pixels.shape[-2], pixels.shape[-1]), upscale_by)
+    enlarged = content = at_least(output, min_side)
+    if fit == "stretch":
+        content = _each(content, lambda side: max(multiple, side // multiple * multiple))
+    working = _each(content, lambda side: round_up(side, multiple))
+    if max(working) > MAX_SIDE:
+        raise ValueError(
+            f"The working picture would be {working[1]}x{working[0]} pixels (width x height), "
+            f"made from {pixels.shape[-1]}x{pixels.shape[-2]}; at most {MAX_SIDE} a side is "
+            "possible. Lower upscale_by or min_side, or crop the picture first."
+        )
+    # Two or three resamplings, as the authors do, and each of them a no-op where sizes agree.
+    pixels = resize(resize(pixels, *output), *enlarged)
+    reference = resize(pixels, *content).clamp(0, 1)
+    padded = pad_to(reference, *working, mode="zeros" if fit == "black" else "reflect")
+    info = RestoreInfo(output, content, working, reference, alpha)
+    return to_image(padded), info
+
+
+def _content_of(size: Size, info: RestoreInfo) -> Size:
+    """Where the photo lies in a result of `size`, which may be the working size times a simple
+    factor (a x2 model in between)."""
+    factor = Fraction(size[0], info.working_size[0]).limit_denominator(4)
+    if any(
+        abs(side - factor * working) >= 1
+        for side, working in zip(size, info.working_size, strict=True)
+    ):
+        raise ValueError(
+            f"The image is {size[1]}x{size[0]} (width x height), but the info belongs to a "
+            f"working picture of {info.working_size[1]}x{info.working_size[0]}. Connect the "
+            "restored version of the same picture; if a VAE cropped it, set `multiple` in "
+            "Prepare Restoration to 8 or more."
+        )
+    return _each(info.content_size, lambda side: max(1, round(side * factor)))
+
+
+def finish(
+    image: Tensor,
+    info: RestoreInfo,
+    color_correction_method: ColorCorrection,
+    reference: Tensor | None = None,
+) -> Tensor:
+    """Cuts the padding, corrects the colours, resizes to the asked size, puts the alpha back.
+
+    image: B H W C, the restored working picture. reference: an IMAGE whose colours to take
+    instead of the prepared photo's (DiffBIR takes the stage-1 image's); any size.
+    Returns B h w 3, or 4 where the input of `prepare` had alpha, in 0..1.
+    """
+    pixels, _ = from_image(image)
+    batch = pixels.shape[0]
+    height, width = _content_of((pixels.shape[-2], pixels.shape[-1]), info)
+    content = pixels[..., :height, :width]
+    if color_correction_method != "none":
+        if reference is None:
+            colors = info.reference
+        else:
+            colors, _ = from_image(reference, "reference")
+            if colors.shape[-2:] == pixels.shape[-2:]:  # padded like the image: cut alike
+                colors = colors[..., :height, :width]
+        colors = match_batch(colors, batch, "reference")
+        content = correct_color(content, colors, color_correction_method)
+    alpha = info.alpha
+    if alpha is not None:
+        alpha = resize(match_batch(alpha, batch, "info"), *info.output_size)
+    return to_image(resize(content, *info.output_size), alpha)

@@ -1,0 +1,1 @@
+"""The only code beside nodes/ that imports ComfyUI."""

@@ -1,0 +1,97 @@
+"""Stage 1 inside the host: its memory, its progress bar, its interrupt."""
+
+from __future__ import annotations
+
+import comfy.utils
+import torch
+from comfy import model_management as mm
+from spandrel import ImageModelDescriptor
+from torch import Tensor
+
+from ..common.restorer import (
+    BUNDLED_PADDING,
+    load_bundled,
+    padding_of,
+    restoration_tiles,
+    restore,
+    unclamped,
+)
+from .memory import with_shrinking_tile
+
+BYTES_PER_PIXEL = 3 * 384
+"""Activations per input pixel and byte of precision: core's estimate for its upscale models."""
+
+
+def check_restorer(model: object, height: int, width: int) -> ImageModelDescriptor:
+    """`model` as a descriptor that can restore an RGB picture of this size, or a ValueError."""
+    if not isinstance(model, ImageModelDescriptor):
+        raise ValueError(
+            f"`upscale_model` is a {type(model).__name__}, not a network that turns one picture "
+            "into another. Connect Load Upscale Model with a restoration or upscaling model, or "
+            "leave the input empty for the bundled one."
+        )
+    name = model.architecture.name
+    if (model.input_channels, model.output_channels) != (3, 3):
+        raise ValueError(
+            f"The {name} model takes {model.input_channels} channels and gives "
+            f"{model.output_channels}; an RGB picture has 3. Choose a color model."
+        )
+    if model.purpose == "FaceSR" and height != width:
+        raise ValueError(
+            f"The {name} model restores aligned, square face crops; this picture is "
+            f"{width}x{height}. Crop the face first, or choose a model for whole photos."
+        )
+    return model
+
+
+@torch.no_grad()
+def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_overlap: int) -> Tensor:
+    """Runs an UPSCALE_MODEL (None: the bundled model) over B 3 H W in 0..1.
+
+    Every image alone, in blended tiles of `tile_size` input pixels (0: never tiled); the tile is
+    halved when memory runs out. Progress and interruption per tile. The network is back on the
+    CPU afterwards, also after an error. Returns B 3 (H*scale) (W*scale), float32, not clamped.
+    """
+    height, width = pixels.shape[-2:]
+    if model is None:
+        descriptor, padding = load_bundled(), BUNDLED_PADDING
+    else:
+        descriptor = check_restorer(model, height, width)
+        padding = padding_of(descriptor)
+    name = descriptor.architecture.name
+    device, scale = mm.get_torch_device(), descriptor.scale
+    largest = tile_size or max(height, width)
+    network = unclamped(descriptor, padding)
+
+    element = torch.finfo(descriptor.dtype).bits // 8
+    area = min(height, largest) * min(width, largest)
+    mm.free_memory(
+        mm.module_size(descriptor.model) + area * element * max(scale, 1) * BYTES_PER_PIXEL,
+        device,
+    )
+
+    def on_device(tile: Tensor) -> Tensor:
+        return network(tile.to(device, descriptor.dtype))
+
+    def restore_row(row: Tensor, tile: int) -> Tensor:
+        overlap = min(tile_overlap, tile // 2) if tile < largest else tile_overlap
+        progress = comfy.utils.ProgressBar(len(restoration_tiles(row, tile, overlap)))
+
+        def after_tile() -> None:
+            progress.update(1)
+            mm.throw_exception_if_processing_interrupted()
+
+        return restore(row, on_device, scale, tile, overlap, after_tile)
+
+    restored = []
+    tile = tile_size or max(height, width)
+    descriptor.to(device)
+    try:
+        for row in pixels.split(1):
+            result, tile = with_shrinking_tile(
+                lambda size, row=row: restore_row(row, size), tile, f"Degradation remover ({name})"
+            )
+            restored.append(result)
+    finally:
+        descriptor.to("cpu")
+    return torch.cat(restored).to(mm.intermediate_device())

@@ -1,0 +1,41 @@
+"""The nodes: a schema and one call each. Every theme file ends in `NODES = [...]`."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from comfy_api.latest import ComfyExtension, io
+
+log = logging.getLogger(__name__)
+
+THEMES = ("restoration", "color")
+
+
+def load_nodes(themes: tuple[str, ...] = THEMES) -> list[type[io.ComfyNode]]:
+    """Node classes of all theme files. A file that fails to import costs only its own nodes:
+    its traceback is logged and the others still load."""
+    nodes: list[type[io.ComfyNode]] = []
+    for theme in themes:
+        try:
+            nodes += importlib.import_module(f".{theme}", __name__).NODES
+        except Exception:
+            log.exception(
+                "Diffusion Restoration: the nodes of nodes/%s.py are missing because the file "
+                "failed to import. The other nodes work. Please report this traceback.",
+                theme,
+            )
+    return nodes
+
+
+def extension() -> ComfyExtension:
+    """The pack as ComfyUI's V3 API takes it."""
+    from comfy_api.latest import ComfyExtension
+
+    class DiffusionRestoration(ComfyExtension):
+        async def get_node_list(self) -> list[type[io.ComfyNode]]:
+            return load_nodes()
+
+    return DiffusionRestoration()

@@ -1,0 +1,211 @@
+"""The frame of every restoration: bring a photo in, clean it, bring it back out."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..common.color import ColorCorrection
+from ..common.images import from_image, to_image
+from ..common.resample import resize
+from ..common.restorer import blend
+from ..common.sizing import Fit, RestoreInfo, finish, prepare
+from ..host.restorer import run_restorer
+from ..host.schema import RestoreInfoType, schema
+
+
+class RestorationPrepare(io.ComfyNode):
+    """First node of a restoration: a picture of a size that the networks accept."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RestorationPrepare",
+            display_name="Prepare Restoration",
+            category="restoration",
+            description="Enlarges a photo of any size to the working size of a restoration and "
+            "remembers how to get back: end the workflow with Finish Restoration.",
+            search_aliases=["upscale", "resize", "pad", "restore photo"],
+            inputs=[
+                io.Image.Input("image", tooltip="The degraded photo. Any size; alpha is kept."),
+                io.Float.Input(
+                    "upscale_by",
+                    default=1.0,
+                    min=0.01,
+                    max=16.0,
+                    step=0.01,
+                    tooltip="Size of the final picture relative to the input. "
+                    "1 keeps the size; the papers work at 2 to 4.",
+                ),
+                io.Int.Input(
+                    "min_side",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=8,
+                    tooltip="Enlarges further while working when the shorter side is below this; "
+                    "the final size does not change. 0 disables. "
+                    "DiffBIR and SeeSR use 512, PASD 768: diffusion models draw badly below that.",
+                ),
+                io.Int.Input(
+                    "multiple",
+                    default=8,
+                    min=1,
+                    max=256,
+                    tooltip="Makes both sides divisible by this. 8 suits every VAE, DiffBIR uses "
+                    "64, 1 changes nothing.",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=["pad", "stretch", "black"],
+                    default="pad",
+                    optional=True,
+                    tooltip="How sides become divisible. pad: mirrors the right and bottom edge. "
+                    "stretch: resizes by a few pixels, as PASD and SeeSR do. "
+                    "black: fills with black, as DiffBIR does.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(tooltip="The photo at working size, RGB."),
+                RestoreInfoType.Output(
+                    display_name="info", tooltip="For Finish Restoration: sizes, colors, alpha."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, upscale_by: float, min_side: int, multiple: int, fit: Fit = "pad"
+    ) -> io.NodeOutput:
+        return io.NodeOutput(*prepare(image, upscale_by, min_side, multiple, fit))
+
+
+class RestorationFinish(io.ComfyNode):
+    """Last node of a restoration: exactly the asked size, the photo's own colours and alpha."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RestorationFinish",
+            display_name="Finish Restoration",
+            category="restoration",
+            description="Cuts the padding of Prepare Restoration, corrects the colors, resizes to "
+            "exactly the asked size and puts the alpha channel back.",
+            search_aliases=["color match", "crop back", "unpad", "restore photo"],
+            inputs=[
+                io.Image.Input(
+                    "image", tooltip="The restored picture, at working size or a multiple of it."
+                ),
+                RestoreInfoType.Input("info", tooltip="From Prepare Restoration."),
+                io.Combo.Input(
+                    "color_correction_method",
+                    options=["none", "wavelet", "adain", "lab"],
+                    default="wavelet",
+                    tooltip="wavelet: coarse colors and lighting from the photo (the papers' "
+                    "default). adain: mean and contrast of each channel. lab: coarse hue and "
+                    "saturation only, brightness stays as restored. none: untouched.",
+                ),
+                io.Image.Input(
+                    "reference",
+                    optional=True,
+                    tooltip="Take the colors of this picture instead of the prepared photo's. "
+                    "DiffBIR takes those of the degradation remover's output.",
+                ),
+            ],
+            outputs=[io.Image.Output(tooltip="The finished picture, exactly the asked size.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        info: RestoreInfo,
+        color_correction_method: ColorCorrection,
+        reference: Tensor | None = None,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(finish(image, info, color_correction_method, reference))
+
+
+class DegradationRemover(io.ComfyNode):
+    """Stage 1: removes noise, blur and compression without inventing detail."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DegradationRemover",
+            display_name="Remove Degradation",
+            category="restoration",
+            description="Removes noise, mild blur and JPEG artifacts without inventing anything. "
+            "Works on its own, and as the first stage before a diffusion model. Uses the light "
+            "model that comes with the pack, or any restoration model of Load Upscale Model: "
+            "SwinIR, SCUNet and BSRNet give DiffBIR's own numbers.",
+            search_aliases=["denoise", "deblur", "jpeg artifacts", "clean", "stage 1", "swinir"],
+            inputs=[
+                io.Image.Input("image", tooltip="The degraded picture. Any size; alpha is kept."),
+                io.Int.Input(
+                    "tile_size",
+                    default=512,
+                    min=0,
+                    max=8192,
+                    step=64,
+                    tooltip="Pictures larger than this run in tiles of this many pixels, blended "
+                    "smoothly. Smaller needs less memory; 0 never tiles. Halved by itself when "
+                    "memory runs out.",
+                ),
+                io.Int.Input(
+                    "tile_overlap",
+                    default=64,
+                    min=0,
+                    max=4096,
+                    step=8,
+                    tooltip="How far neighboring tiles overlap. More hides seams better and takes "
+                    "longer; must be smaller than tile_size.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How much of the cleaned picture to use. 1 is all of it, 0 leaves the "
+                    "input untouched; 0.7 keeps some grain.",
+                ),
+                io.Boolean.Input(
+                    "resize_to_input",
+                    default=False,
+                    tooltip="Resizes the result of an upscaling model (x2, x4) back to the size "
+                    "of the input. Changes nothing for models that keep the size.",
+                ),
+                io.UpscaleModel.Input(
+                    "upscale_model",
+                    optional=True,
+                    tooltip="A restoration or upscaling model from Load Upscale Model. "
+                    "Empty: the light model that comes with the pack.",
+                ),
+            ],
+            outputs=[io.Image.Output(tooltip="The cleaned picture.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        image: Tensor,
+        tile_size: int,
+        tile_overlap: int,
+        strength: float,
+        resize_to_input: bool,
+        upscale_model: object | None = None,
+    ) -> io.NodeOutput:
+        pixels, alpha = from_image(image)
+        if strength == 0 and (upscale_model is None or resize_to_input):
+            return io.NodeOutput(image)
+        restored = run_restorer(pixels, upscale_model, tile_size, tile_overlap).to(pixels.device)
+        if resize_to_input:
+            restored = resize(restored, pixels.shape[-2], pixels.shape[-1])
+        if alpha is not None:
+            alpha = resize(alpha, restored.shape[-2], restored.shape[-1])
+        # Not clamped to 0..1: DiffBIR encodes the stage-1 image as it comes.
+        return io.NodeOutput(to_image(blend(pixels, restored, strength), alpha, clamp=False))
+
+
+NODES: list[type[io.ComfyNode]] = [RestorationPrepare, RestorationFinish, DegradationRemover]

@@ -1,0 +1,111 @@
+"""Registers the repository as the package `restoration` and gives tests a ComfyUI to run in."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+
+
+def _register_pack() -> None:
+    """The root has no importable name of its own (ComfyUI names it after its folder), and it may
+    not lie on sys.path: its `nodes` would hide ComfyUI's."""
+    if "restoration" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["restoration"] = module
+    spec.loader.exec_module(module)
+
+
+_register_pack()
+
+from restoration.scripts.comfy_host import find_host  # noqa: E402
+from restoration.tests.golden.suite import GoldenReport, collect_cases  # noqa: E402
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden-dir",
+        type=Path,
+        default=None,
+        help="another folder of golden cases in the format of tests/golden/README.md",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    report = GoldenReport()
+    config.stash[GoldenReport.KEY] = report
+    config.pluginmanager.register(report, "golden-report")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "golden_case" in metafunc.fixturenames:
+        folder = metafunc.config.getoption("--golden-dir")
+        metafunc.parametrize("golden_case", collect_cases(folder))
+
+
+def host_path() -> Path | None:
+    """The ComfyUI of this process: COMFYUI_PATH, else the oldest one found."""
+    host = find_host()
+    return host.path if host else None
+
+
+NO_HOST = (
+    "no ComfyUI found: set COMFYUI_PATH to a checkout, or clone one to ~/comfy/ComfyUI; "
+    "then this test runs"
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if host_path() is None:
+        for item in items:
+            if any(item.get_closest_marker(name) for name in ("host", "server", "browser")):
+                item.add_marker(pytest.mark.skip(reason=NO_HOST))
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """The real ComfyUI, imported into this process on the CPU with a temporary base directory."""
+    path = host_path()
+    if path is None:
+        pytest.skip(NO_HOST)
+    sys.path.insert(0, str(path))
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import comfy.options
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.base_directory = str(tmp_path_factory.mktemp("comfy"))
+    import comfy.model_management
+    import comfyui_version
+    import folder_paths
+
+    import nodes
+
+    return SimpleNamespace(
+        path=path,
+        version=comfyui_version.__version__,
+        nodes=nodes,
+        folder_paths=folder_paths,
+        model_management=comfy.model_management,
+    )

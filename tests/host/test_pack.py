@@ -1,0 +1,119 @@
+"""The pack in ComfyUI's own loader: names, import cost, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).parent.parent.parent
+NODE_IDS = {
+    "RestorationPrepare",
+    "RestorationFinish",
+    "DegradationRemover",
+    "WaveletColorFix",
+    "AdaINColorFix",
+}
+PACKAGES = ("nodes", "host", "common", "cleaner", "diffbir", "pasd", "seesr", "styleid", "web")
+
+
+def copy_pack(target: Path) -> Path:
+    """The parts of the pack that run, under another folder name."""
+    target.mkdir(parents=True)
+    shutil.copy(ROOT / "__init__.py", target)
+    shutil.copy(ROOT / "pyproject.toml", target)
+    for name in PACKAGES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", ".cache")
+            )
+    return target
+
+
+def load(comfy, path: Path) -> bool:
+    return asyncio.run(comfy.nodes.load_custom_node(str(path)))
+
+
+@pytest.fixture
+def registry(comfy):
+    """ComfyUI's node table, put back after the test."""
+    before = dict(comfy.nodes.NODE_CLASS_MAPPINGS)
+    yield comfy.nodes.NODE_CLASS_MAPPINGS
+    comfy.nodes.NODE_CLASS_MAPPINGS.clear()
+    comfy.nodes.NODE_CLASS_MAPPINGS.update(before)
+
+
+@pytest.mark.parametrize("folder", ["ComfyUI-Diffusion-Restoration", "my.pack v1", "nodes"])
+def test_loads_under_any_folder_name(comfy, registry, tmp_path, folder) -> None:
+    assert load(comfy, copy_pack(tmp_path / folder))
+    assert set(registry) >= NODE_IDS
+
+
+def test_one_broken_node_file_hides_only_its_own_nodes(comfy, registry, tmp_path, caplog) -> None:
+    pack = copy_pack(tmp_path / "pack")
+    (pack / "nodes" / "color.py").write_text("import a_module_that_does_not_exist\n")
+    assert load(comfy, pack)
+    assert set(registry) >= NODE_IDS - {"WaveletColorFix", "AdaINColorFix"}
+    assert not {"WaveletColorFix", "AdaINColorFix"} & set(registry)
+    (record,) = [r for r in caplog.records if "nodes/color.py" in r.getMessage()]
+    assert record.exc_info and "a_module_that_does_not_exist" in str(record.exc_info[1])
+
+
+_SNAPSHOT = """
+import asyncio, sys, time
+sys.path.insert(0, {host!r})
+import comfy.options
+from comfy.cli_args import args
+args.cpu = True
+args.base_directory = {base!r}
+import nodes, folder_paths, comfy.model_management, comfy.sd, comfy.samplers, comfy.controlnet
+import comfy.ldm.modules.attention, comfy.ldm.modules.diffusionmodules.openaimodel, execution
+import comfy_api.latest
+asyncio.run(nodes.load_custom_node({host!r} + "/comfy_extras/nodes_upscale_model.py",
+                                   module_parent="comfy_extras"))
+
+def snapshot():
+    found = {{}}
+    for name, module in list(sys.modules.items()):
+        top = name.split(".")[0]
+        if module is None or top not in ("comfy", "comfy_api", "comfy_execution", "nodes",
+                                         "folder_paths", "execution", "server", "torch"):
+            continue
+        for key, value in list(vars(module).items()):
+            found[name, key] = id(value)
+            if isinstance(value, type) and value.__module__.split(".")[0] != "torch":
+                for attribute, inner in list(vars(value).items()):
+                    found[name, key, attribute] = id(inner)
+    return found
+
+modules = set(sys.modules)
+before, path = snapshot(), list(sys.path)
+start = time.process_time()
+assert asyncio.run(nodes.load_custom_node({pack!r}))
+print("SECONDS", time.process_time() - start)
+after = snapshot()
+# `nodes` counts its loaded packs and classes; submodules that get imported become attributes.
+allowed = {{"NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "EXTENSION_WEB_DIRS",
+           "LOADED_MODULE_DIRS"}}
+print("CHANGED", [k for k, v in before.items() if after.get(k) != v and k[-1] not in allowed
+                  and not k[-1].startswith(("__", "_abc_"))])
+print("PATH", path == sys.path)
+"""
+
+
+def test_import_is_quick_and_changes_nothing_in_the_host(comfy, tmp_path) -> None:
+    """In a process of its own: every attribute of the host's modules and classes stays."""
+    code = _SNAPSHOT.format(host=str(comfy.path), base=str(tmp_path), pack=str(ROOT))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
+    assert lines["CHANGED"] == "[]"
+    assert lines["PATH"] == "True"
+    # The contract is 0.2 s; processor time, because wall time belongs to the machine.
+    assert float(lines["SECONDS"]) < 0.2
