@@ -114,9 +114,8 @@ def restore(
     pixels: B 3 H W in 0..1. tile_size, tile_overlap: input pixels; a tile size of 0 never tiles.
     on_tile runs after every tile. Returns B 3 (H*scale) (W*scale), float32, not clamped.
     """
-    return map_tiles(
-        pixels, network, restoration_tiles(pixels, tile_size, tile_overlap), scale, on_tile=on_tile
-    )
+    tiles = restoration_tiles(pixels, tile_size, tile_overlap)
+    return map_tiles(pixels, network, tiles, scale, "hann", on_tile)
 
 
 def restoration_tiles(pixels: Tensor, tile_size: int, tile_overlap: int) -> list[Tile]:

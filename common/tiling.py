@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Weighting = Literal["gaussian", "uniform", "authors"]
+Weighting = Literal["gaussian", "hann", "uniform", "authors"]
 
 GAUSSIAN_VARIANCE = 0.01
 """Of the window, in units of the tile's length squared: DiffBIR, PASD and SeeSR alike."""
@@ -89,14 +89,23 @@ def gaussian_window(length: int, midpoint: float | None = None) -> Tensor:
     return torch.exp(-(offset**2) / (2 * GAUSSIAN_VARIANCE)) / norm
 
 
+def hann_window(length: int) -> Tensor:
+    """sin^2(pi (i + 1/2) / length), float64, `length`: symmetric and nowhere zero."""
+    return torch.sin(torch.pi * (torch.arange(length, dtype=torch.float64) + 0.5) / length) ** 2
+
+
 def tile_weights(height: int, width: int, weighting: Weighting = "gaussian") -> Tensor:
     """Weight of every cell of a tile before normalisation, height x width, float64, positive.
 
     `gaussian`: the separable window, symmetric. `authors`: the same with the vertical midpoint
-    of the published code of DiffBIR, PASD and SeeSR, half a cell too low. `uniform`: all ones.
+    of the published code of DiffBIR, PASD and SeeSR, half a cell too low. `hann`: sin^2, whose
+    blend spreads over the whole overlap, where the Gaussian's is steep when tiles overlap much.
+    `uniform`: all ones.
     """
     if weighting == "uniform":
         return torch.ones(height, width, dtype=torch.float64)
+    if weighting == "hann":
+        return torch.outer(hann_window(height), hann_window(width))
     midpoint = height / 2 if weighting == "authors" else None
     return torch.outer(gaussian_window(height, midpoint), gaussian_window(width))
 
