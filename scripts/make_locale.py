@@ -1,0 +1,60 @@
+"""Writes locales/en/nodeDefs.json from the schemas, so that English is said once.
+
+Run by the tests' environment: python scripts/make_locale.py [COMFYUI_FOLDER]
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+
+
+def english(nodes: list[Any]) -> dict[str, Any]:
+    """{node id: names, descriptions and tooltips} in the form of ComfyUI's locale files."""
+    return {
+        schema.node_id: {
+            "display_name": schema.display_name,
+            "description": schema.description,
+            "inputs": {
+                part.id: {"name": part.display_name or part.id, "tooltip": part.tooltip}
+                for part in schema.inputs
+            },
+            "outputs": {
+                str(index): {
+                    "name": part.display_name or part.get_io_type(),
+                    "tooltip": part.tooltip,
+                }
+                for index, part in enumerate(schema.outputs)
+            },
+        }
+        for schema in (node.define_schema() for node in nodes)
+    }
+
+
+def main() -> None:
+    """Imports the pack into a ComfyUI on the CPU and writes the file."""
+    host = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.home() / "comfy" / "ComfyUI"
+    sys.path.insert(0, str(host))
+    sys.path.remove(str(Path(__file__).parent))
+    from comfy.cli_args import args
+
+    args.cpu = True
+    spec = importlib.util.spec_from_file_location(
+        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["restoration"] = module
+    spec.loader.exec_module(module)
+    nodes = importlib.import_module("restoration.nodes").load_nodes()
+    text = json.dumps(english(nodes), indent=2, ensure_ascii=False)
+    (ROOT / "locales" / "en" / "nodeDefs.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
