@@ -73,23 +73,29 @@ def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_over
     def on_device(tile: Tensor) -> Tensor:
         return network(tile.to(device, descriptor.dtype))
 
-    def restore_row(row: Tensor, tile: int) -> Tensor:
-        overlap = min(tile_overlap, tile // 2) if tile < largest else tile_overlap
-        progress = comfy.utils.ProgressBar(len(restoration_tiles(row, tile, overlap)))
+    progress = comfy.utils.ProgressBar(1)
+
+    def restore_row(index: int, tile: int) -> Tensor:
+        row = pixels[index : index + 1]
+        overlap = tile_overlap if tile == largest else min(tile_overlap, tile // 2)
+        total = len(restoration_tiles(row, tile, overlap))
+        done = index * total
 
         def after_tile() -> None:
-            progress.update(1)
+            nonlocal done
+            done += 1
+            progress.update_absolute(done, total * len(pixels))
             mm.throw_exception_if_processing_interrupted()
 
         return restore(row, on_device, scale, tile, overlap, after_tile)
 
-    restored = []
-    tile = tile_size or max(height, width)
+    what = f"Remove Degradation ({name})"
+    restored, tile = [], largest
     descriptor.to(device)
     try:
-        for row in pixels.split(1):
+        for index in range(len(pixels)):
             result, tile = with_shrinking_tile(
-                lambda size, row=row: restore_row(row, size), tile, f"Degradation remover ({name})"
+                lambda size, index=index: restore_row(index, size), tile, what
             )
             restored.append(result)
     finally:

@@ -1,0 +1,364 @@
+"""DiffBIR's control branch as a ControlNet of the host.
+
+It travels as CONTROL_NET in CONDITIONING like every other one: chained, scheduled and loaded by
+the host. What differs: the hint is a latent of exactly the picture's size, never squeezed, cropped
+by tile and by area, and it may be masked.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.latent_formats
+import comfy.ops
+import comfy.utils
+import torch
+from comfy import model_management as mm
+from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..common.diffusion import q_sample
+from ..common.images import match_batch
+from ..common.resample import resize
+from ..common.tiling import Tile
+from ..diffbir.config import SD21, ControlConfig
+from .tiles import Area, current_tile
+
+AREAS_KEY = "diffusion_restoration_areas"
+"""In the model conditions of an entry, see `AreaCond`."""
+
+Control = dict[str, list[Tensor | None]]
+
+
+class DiffBIRControlNet(comfy.cldm.cldm.ControlNet):
+    """IRControlNet (spec 3.2): the host's control encoder without its hint encoder. The condition
+    latent enters beside the noisy one, through a first convolution with twice the channels."""
+
+    def __init__(
+        self,
+        config: ControlConfig = SD21,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+        operations: Any = comfy.ops.manual_cast,
+    ) -> None:
+        super().__init__(
+            image_size=32,
+            in_channels=config.in_channels + config.hint_channels,
+            model_channels=config.model_channels,
+            hint_channels=config.hint_channels,
+            num_res_blocks=config.num_res_blocks,
+            channel_mult=config.channel_mult,
+            num_head_channels=config.num_head_channels,
+            use_spatial_transformer=True,
+            use_linear_in_transformer=True,
+            transformer_depth=config.transformer_depths,
+            transformer_depth_middle=config.transformer_depth,
+            context_dim=config.context_dim,
+            legacy=False,
+            # Stable Diffusion 2.1 overflows in half precision without it, like the host's SD20.
+            attn_precision=torch.float32,
+            dtype=dtype,
+            device=device,
+            operations=operations,
+        )
+        del self.input_hint_block
+        self.config = config
+
+    def forward(
+        self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor, **_: Any
+    ) -> Control:
+        """x: B C h w, noisy latent in the variance-preserving scale. hint: B C' h w in the model's
+        latent scale. timesteps: B, 0..999. context: B N D. Returns residuals, shallow to deep."""
+        emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(x.dtype))
+        h = torch.cat([x, hint], 1)
+        residuals = []
+        for block, zero_conv in zip(self.input_blocks, self.zero_convs, strict=True):
+            h = block(h, emb, context)
+            residuals.append(zero_conv(h, emb, context))
+        h = self.middle_block(h, emb, context)
+        return {"middle": [self.middle_block_out(h, emb, context)], "output": residuals}
+
+    def residuals_per_cell(self) -> float:
+        """Values in all residuals for every cell of the latent."""
+        convs = [*self.zero_convs, self.middle_block_out]
+        levels = len(self.config.channel_mult)
+        return sum(
+            conv[0].weight.shape[0] / 4 ** min(i // (self.config.num_res_blocks + 1), levels - 1)
+            for i, conv in enumerate(convs)
+        )
+
+
+class AreaCond:
+    """A model condition without a tensor: the host tells it the area of its entry just before
+    each call, and so the control branch learns which part of the latent it sees."""
+
+    def __init__(self, area: Area | None = None) -> None:
+        self.area = area
+
+    def process_cond(self, batch_size: int, area: list[int] | None = None, **_: Any) -> AreaCond:
+        return AreaCond(None if area is None else (area[0], area[1], area[2], area[3]))
+
+    def can_concat(self, other: object) -> bool:
+        return isinstance(other, AreaCond)
+
+    def concat(self, others: list[AreaCond]) -> tuple[Area | None, ...]:
+        """One area for each chunk of the batch."""
+        return (self.area, *(other.area for other in others))
+
+    def size(self) -> list[int]:
+        return [1]
+
+
+class DiffBIRControl(comfy.controlnet.ControlNet):
+    """What travels as CONTROL_NET. Two kinds of hint, with the same result:
+
+    an IMAGE and a VAE from core's Apply ControlNet (`latent_format` is set, the picture is encoded
+    at the first step), or a latent in the model's scale (`set_latent_hint` clears it).
+    """
+
+    def __init__(
+        self,
+        control_model: DiffBIRControlNet | None,
+        load_device: torch.device | None,
+        manual_cast_dtype: torch.dtype | None,
+    ) -> None:
+        super().__init__(
+            control_model,
+            compression_ratio=1,  # of a latent hint; foreign tilers cut it by this
+            latent_format=comfy.latent_formats.SD15(),
+            load_device=load_device,
+            manual_cast_dtype=manual_cast_dtype,
+            extra_conds=[],
+        )
+        self.mask: Tensor | None = None
+        self.noise_level = 0
+        self.noise: Tensor | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self._hint: Tensor | None = None
+        self._mask: Tensor | None = None
+
+    def set_latent_hint(
+        self,
+        latent: Tensor,
+        strength: float = 1.0,
+        percent_range: tuple[float, float] = (0.0, 1.0),
+        mask: Tensor | None = None,
+        noise_level: int = 0,
+        noise: Tensor | None = None,
+    ) -> DiffBIRControl:
+        """latent: B C h w as a LATENT socket carries it. mask: B H W in 0..1, any resolution.
+        noise_level: timestep (0: none) to which `noise`, of the latent's shape, is added once the
+        run's own noise schedule is known."""
+        scaled = comfy.latent_formats.SD15().process_in(latent.float())
+        self.latent_format = None
+        self.set_cond_hint(scaled, strength, percent_range)
+        self.mask, self.noise_level, self.noise = mask, noise_level, noise
+        return self
+
+    def copy(self) -> DiffBIRControl:
+        other = DiffBIRControl(None, self.load_device, self.manual_cast_dtype)
+        other.control_model = self.control_model
+        other.control_model_wrapped = self.control_model_wrapped
+        self.copy_to(other)
+        other.mask, other.noise_level, other.noise = self.mask, self.noise_level, self.noise
+        return other
+
+    def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
+        # A run that was interrupted never came to its cleanup.
+        self.cond_hint = None
+        self._forget()
+        super().pre_run(model, percent_to_timestep_function)
+
+    def cleanup(self) -> None:
+        self._forget()
+        super().cleanup()
+
+    def inference_memory_requirements(self, dtype: torch.dtype) -> float:
+        """The residuals of conditional and unconditional rows: they live while the UNet runs. The
+        branch's own activations are gone by then, and smaller than the UNet's."""
+        previous = super().inference_memory_requirements(dtype)
+        if self.cond_hint_original is None:
+            return previous
+        rows, _, height, width = self.cond_hint_original.shape
+        cells = height * width if self.latent_format is None else height * width // 64
+        values = 2 * rows * cells * self.control_model.residuals_per_cell()
+        return previous + values * mm.dtype_size(dtype)
+
+    def get_control(
+        self,
+        x_noisy: Tensor,
+        t: Tensor,
+        cond: dict[str, Any],
+        batched_number: int,
+        transformer_options: dict[str, Any],
+    ) -> Control | None:
+        previous = None
+        if self.previous_controlnet is not None:
+            previous = self.previous_controlnet.get_control(
+                x_noisy, t, cond, batched_number, transformer_options
+            )
+        if self.timestep_range is not None:
+            first, last = self.timestep_range
+            if t[0] > first or t[0] < last:
+                return previous
+
+        tile = current_tile(transformer_options)
+        areas = cond.get(AREAS_KEY, (None,) * batched_number)
+        mask = None
+        if self._fits_as_it_is(x_noisy, tile):
+            hint = self.cond_hint
+        else:
+            whole = self._whole_hint(x_noisy, tile, areas)
+            hint = _parts(whole, x_noisy, tile, areas, "the condition latent")
+            if self.mask is not None:
+                mask = _parts(self._whole_mask(whole), x_noisy, tile, areas, "the mask")
+                if not mask.any():
+                    return previous
+
+        dtype = self.manual_cast_dtype or self.control_model.dtype
+        context = cond.get("crossattn_controlnet", cond["c_crossattn"])
+        self._check_text(context)
+        sampling = self.model_sampling_current
+        control = self.control_model(
+            x=sampling.calculate_input(t, x_noisy).to(dtype),
+            hint=hint.to(x_noisy.device, dtype),
+            timesteps=sampling.timestep(t).float(),
+            context=mm.cast_to_device(context, x_noisy.device, dtype),
+        )
+        if mask is not None:
+            mask = mask.to(x_noisy.device, dtype)
+            for residuals in control.values():
+                for residual in residuals:
+                    # Area averages keep ones at exactly one, at every size.
+                    residual *= interpolate(mask, residual.shape[-2:], mode="area")
+        return self.control_merge(control, previous, output_dtype=None)
+
+    def _fits_as_it_is(self, x: Tensor, tile: Tile | None) -> bool:
+        """Whether a foreign tiler has put its own part of the hint in place."""
+        hint = self.cond_hint
+        if hint is None or tile is not None:
+            return False
+        if (hint.shape[0], *hint.shape[-2:]) != (x.shape[0], *x.shape[-2:]):
+            return False
+        if self.mask is not None or self.noise_level:
+            raise ValueError(
+                "Another pack's tiled sampling cuts the DiffBIR condition itself and cannot cut "
+                "its mask or its noise augmentation. Use Tiled Restoration, or remove the mask "
+                "and set noise_aug to 0."
+            )
+        return True
+
+    def _whole_hint(self, x: Tensor, tile: Tile | None, areas: tuple[Area | None, ...]) -> Tensor:
+        """B C H W for the whole picture, in the model's scale, on the device of x."""
+        full = None  # unknown: the host does not tell how large the latent around an area is
+        if tile is not None:
+            full = (tile.full_height, tile.full_width)
+        elif not any(areas):
+            full = (x.shape[-2], x.shape[-1])
+        if self._hint is None:
+            hint = self.cond_hint_original
+            if self.latent_format is not None:
+                hint = self.latent_format.process_in(self._encoded(full))
+            if self.noise_level:
+                sigma = float(self.model_sampling_current.sigmas[self.noise_level])
+                hint = q_sample(hint, self.noise.to(hint), 1 / (1 + sigma**2))
+            self._hint = hint.to(x.device)
+        if full is not None and self._hint.shape[-2:] != full:
+            raise ValueError(_misfit(self._hint, full))
+        return self._hint
+
+    def _encoded(self, full: tuple[int, int] | None) -> Tensor:
+        """The latent of the picture from core's Apply ControlNet, unscaled."""
+        if self.vae is None:
+            raise ValueError(
+                "The DiffBIR control works on a latent: connect a VAE to Apply ControlNet, or use "
+                "LA Control Apply with the latent of the picture (VAE Encode)."
+            )
+        pixels = self.cond_hint_original[:, :3]
+        cell = self.vae.spacial_compression_encode()
+        height, width = pixels.shape[-2:]
+        if full is not None and (height // cell, width // cell) != full:
+            target = (full[0] * cell, full[1] * cell)
+            # Less than one cell of distortion: else it is another picture or another crop.
+            stretch = (height * target[1] / width, width * target[0] / height)
+            if any(abs(a - b) >= cell for a, b in zip(stretch, target, strict=True)):
+                raise ValueError(
+                    f"The picture for the DiffBIR control is {width}x{height} (width x height), "
+                    f"the latent belongs to one of {target[1]}x{target[0]}: the proportions "
+                    "differ, and squeezing it would show the wrong picture. Use the picture that "
+                    "the latent was made from."
+                )
+            pixels = resize(pixels, *target)
+        # Encoding may push the networks of this run off the device.
+        loaded = mm.loaded_models(only_currently_used=True)
+        latent = self.vae.encode(pixels.movedim(1, -1))
+        mm.load_models_gpu(loaded)
+        return latent
+
+    def _whole_mask(self, hint: Tensor) -> Tensor:
+        """B 1 H W for the whole picture, on the CPU, where asking for zeros costs nothing."""
+        if self._mask is None:
+            mask = self.mask.float().cpu().reshape(-1, 1, *self.mask.shape[-2:])
+            self._mask = interpolate(mask, hint.shape[-2:], mode="area")
+        return self._mask
+
+    def _check_text(self, context: Tensor) -> None:
+        wanted = self.control_model.config.context_dim
+        if context.shape[-1] != wanted:
+            raise ValueError(
+                f"The text features are {context.shape[-1]} wide, the DiffBIR control needs "
+                f"{wanted}: it belongs to Stable Diffusion 2.1. Load an SD 2.1 checkpoint "
+                "(v2-1_512-ema-pruned, or DiffBIR's own base for v2.1) with its CLIP."
+            )
+
+
+def _parts(
+    whole: Tensor, x: Tensor, tile: Tile | None, areas: tuple[Area | None, ...], name: str
+) -> Tensor:
+    """The part of the whole picture that every row of x shows. whole: B C H W; x: rows of one
+    chunk after the other. Returns as many rows as x."""
+    rows = match_batch(whole, x.shape[0] // len(areas), name)
+    if tile is not None:
+        rows = tile.crop(rows)
+    parts = []
+    for area in areas:
+        part = rows
+        if area is not None:
+            height, width, top, left = area
+            part = rows[..., top : top + height, left : left + width]
+        if part.shape[-2:] != x.shape[-2:]:
+            raise ValueError(_misfit(whole, (x.shape[-2], x.shape[-1])))
+        parts.append(part)
+    return torch.cat(parts)
+
+
+def _misfit(hint: Tensor, wanted: tuple[int, int]) -> str:
+    height, width = hint.shape[-2:]
+    return (
+        f"The condition latent of the DiffBIR control is {width}x{height} (width x height, in "
+        f"latent cells), but the model works on {wanted[1]}x{wanted[0]}. Connect the latent of the "
+        "very picture that is sampled (Prepare Restoration, then VAE Encode), and for tiled "
+        "sampling use Tiled Restoration: other packs' tilers do not say which part they show."
+    )
+
+
+def diffbir_control(weights: dict[str, Tensor], config: ControlConfig = SD21) -> DiffBIRControl:
+    """A control around a network with these weights (see diffbir/checkpoint.py for the keys), in
+    the precision the host prefers for them."""
+    device = mm.get_torch_device()
+    dtype = mm.unet_dtype(
+        model_params=-1,
+        supported_dtypes=[torch.float16, torch.bfloat16, torch.float32],
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    cast = mm.unet_manual_cast(dtype, device)
+    network = DiffBIRControlNet(
+        config, dtype, mm.unet_offload_device(), comfy.ops.pick_operations(dtype, cast)
+    )
+    network.load_state_dict(weights)
+    return DiffBIRControl(network.eval(), device, cast)
