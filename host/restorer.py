@@ -77,7 +77,7 @@ def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_over
 
     def restore_row(index: int, tile: int) -> Tensor:
         row = pixels[index : index + 1]
-        overlap = tile_overlap if tile == largest else min(tile_overlap, tile // 2)
+        overlap = tile_overlap if tile == tile_size else min(tile_overlap, tile // 2)
         total = len(restoration_tiles(row, tile, overlap))
         done = index * total
 
@@ -91,8 +91,8 @@ def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_over
 
     what = f"Remove Degradation ({name})"
     restored, tile = [], largest
-    descriptor.to(device)
     try:
+        descriptor.to(device)
         for index in range(len(pixels)):
             result, tile = with_shrinking_tile(
                 lambda size, index=index: restore_row(index, size), tile, what

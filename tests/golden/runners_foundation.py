@@ -110,12 +110,12 @@ def _window_positions(window: int) -> Tensor:
     return torch.cartesian_prod(torch.arange(window), torch.arange(window))
 
 
-def swinir_buffers(keys: list[str], window: int) -> dict[str, Tensor]:
-    """SwinIR's computed tables, for a token grid of 64x64 (its img_size): which pair of tokens
-    has which relative position, and which pairs a shifted window must not mix."""
+def swinir_buffers(keys: list[str], window: int, side: int) -> dict[str, Tensor]:
+    """SwinIR's computed tables, for a token grid of side x side (its img_size): which pair of
+    tokens has which relative position, and which pairs a shifted window must not mix."""
     y, x = _window_positions(window).T
     relative = (y[:, None] - y + window - 1) * (2 * window - 1) + (x[:, None] - x + window - 1)
-    shift, side = window // 2, 64
+    shift = window // 2
     bounds = [slice(0, -window), slice(-window, -shift), slice(-shift, None)]
     regions = torch.zeros(side, side)
     for number, (rows, columns) in enumerate((r, c) for r in bounds for c in bounds):
@@ -132,7 +132,8 @@ def stage_1(case: GoldenCase, get) -> None:
 
     weights = case.state_dict()
     if case.data["buffers"]:
-        weights |= swinir_buffers(case.data["buffers"], case.config["window_size"])
+        side = case.config["img_size"] // case.config["patch_size"]
+        weights |= swinir_buffers(case.data["buffers"], case.config["window_size"], side)
     descriptor = ModelLoader().load_from_state_dict(weights)
     # A tiny SwinIR has the full one's padding: its unshuffle factor decides.
     network = unclamped(descriptor, padding_of(descriptor))
