@@ -29,7 +29,7 @@ MAY_IMPORT = {
     **{method: {method, "common"} for method in METHODS},
 }
 # What torch code may use without costing the user an installation: ComfyUI ships all of it.
-COMMON_LIBRARIES = {"torch", "einops", "kornia", "numpy", "safetensors", "spandrel"}
+COMMON_LIBRARIES = {"torch", "einops", "kornia", "numpy", "safetensors", "scipy", "spandrel"}
 
 
 def files(folder: str) -> list[Path]:

@@ -56,6 +56,11 @@ def test_stretch_resizes_the_whole_photo() -> None:
     assert torch.equal(working, expected)
 
 
+def test_sizes_are_truncated_and_never_vanish() -> None:
+    assert scaled_size((67, 45), 1.5) == (100, 67)
+    assert scaled_size((1, 300), 0.01) == (1, 3)
+
+
 def test_min_side_follows_the_authors() -> None:
     assert at_least((107, 107), 512) == (512, 512)  # a square stays one
     assert at_least((600, 700), 512) == (600, 700)

@@ -17,8 +17,19 @@ NODE_IDS = {
     "RestorationPrepare",
     "RestorationFinish",
     "DegradationRemover",
+    "DiffBIRControlLoader",
+    "LAControlApply",
     "WaveletColorFix",
     "AdaINColorFix",
+    "DiffBIRModelSampling",
+    "LatentImageGuidance",
+    "RestorationSigmas",
+    "RestorationSampler",
+    "RestorationCFG",
+    "LREmbeddedNoise",
+    "RestorationFaceCrop",
+    "RestorationFacePaste",
+    "RestorationPrompt",
 }
 PACKAGES = ("nodes", "host", "common", "cleaner", "diffbir", "pasd", "seesr", "styleid", "web")
 

@@ -99,12 +99,24 @@ def test_out_of_memory_halves_the_tile_and_says_so(comfy, remove, caplog) -> Non
     assert len(said) == 2, "the second picture starts with the tile that worked"
 
 
+def test_an_untiled_run_falls_back_to_tiles_too(comfy, remove) -> None:
+    network = Doubling(fail_above=128, error=comfy.model_management.OOM_EXCEPTION)
+    image = torch.rand(1, 200, 150, 3)
+    result = remove(image, descriptor(network), tile_size=0)
+    expected = 2 * image.repeat_interleave(2, 1).repeat_interleave(2, 2) - 0.5
+    assert torch.allclose(result, expected, atol=1e-5)
+    assert network.sizes[:2] == [(200, 150), (100, 100)]
+    assert remove(torch.rand(1, 1, 1, 3), descriptor(Doubling()), tile_size=0).shape[1] == 2
+
+
 def test_memory_that_never_suffices_raises_the_hosts_error(comfy, remove) -> None:
     oom = comfy.model_management.OOM_EXCEPTION
     network = descriptor(Doubling(fail_above=1, error=oom))
+    moves = []
+    network.to = lambda device: moves.append(str(device))  # on a CPU the place alone says nothing
     with pytest.raises(oom):
         remove(torch.rand(1, 40, 300, 3), network)
-    assert network.device.type == "cpu"
+    assert moves == [str(comfy.model_management.get_torch_device()), "cpu"]
 
 
 def test_another_error_is_not_taken_for_lack_of_memory(remove) -> None:
