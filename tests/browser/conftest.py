@@ -55,16 +55,3 @@ def screenshots(host: comfy_host.Host) -> Path:
     folder = comfy_host.PACK_ROOT / "output" / "screenshots" / host.version
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-@pytest.fixture
-def page(browser, server: comfy_host.ComfyServer) -> Iterator[object]:
-    """ComfyUI in a fresh tab, loaded as far as its node library."""
-    tab = browser.new_page(viewport={"width": 1920, "height": 1000})
-    tab.set_default_timeout(120_000)
-    tab.goto(server.url)
-    tab.wait_for_function(
-        "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 100"
-    )
-    yield tab
-    tab.close()

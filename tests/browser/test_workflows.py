@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,9 @@ OVERLAPS = """() => {
 }"""
 PROMPT = "async () => (await app.graphToPrompt()).output"
 ERRORS = """() => Object.keys(app.lastNodeErrors ?? {}).length || app.lastExecutionError"""
-DIALOGS = "() => [...document.querySelectorAll('[role=dialog]')].map(each => each.innerText)"
+WARNINGS = """() => [...document.querySelectorAll(
+    "[role=dialog], .p-toast-message-warn, .p-toast-message-error"
+)].map(each => each.innerText)"""
 
 
 def without_titles(prompt: dict) -> dict:
@@ -55,7 +58,6 @@ def load(page, path: Path) -> None:
     page.evaluate(
         "workflow => app.loadGraphData(workflow, true, true)", json.loads(path.read_text())
     )
-    page.wait_for_timeout(1500)  # missing nodes are announced late
 
 
 def use_photo(page, name: str) -> None:
@@ -71,17 +73,47 @@ def use_photo(page, name: str) -> None:
     )
 
 
-@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=WORKFLOWS, ids=lambda path: path.stem)
 def workflow(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
+@pytest.fixture(scope="module")
+def weights(workflow, server) -> list[str]:
+    """The weight files that the workflow asks for. Empty ones are put in their places: enough for
+    the front end to find them, not to run."""
+    models = [
+        model
+        for node in json.loads(workflow.read_text("utf-8"))["nodes"]
+        for model in node.get("properties", {}).get("models", [])
+    ]
+    for model in models:
+        folder = server.base / "models" / model["directory"]
+        folder.mkdir(exist_ok=True)
+        (folder / model["name"]).touch()
+    return sorted({model["name"] for model in models})
+
+
+@pytest.fixture(scope="module")
+def page(browser, server, weights) -> Iterator[object]:
+    """ComfyUI in a tab of the workflow's own, loaded as far as its node library."""
+    tab = browser.new_page(viewport={"width": 1920, "height": 1000})
+    tab.set_default_timeout(120_000)
+    tab.goto(server.url)
+    tab.wait_for_function(
+        "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 100"
+    )
+    yield tab
+    tab.close()
+
+
 def test_workflow_loads_without_a_missing_node_or_red_input(page, workflow, screenshots) -> None:
     load(page, workflow)
+    page.wait_for_timeout(2000)  # warnings come late
     page.screenshot(path=screenshots / f"{workflow.stem}-loaded.png")
     assert page.evaluate(PROBLEMS) == []
     assert page.evaluate(OVERLAPS) == []
-    assert page.evaluate(DIALOGS) == []
+    assert page.evaluate(WARNINGS) == []
 
 
 def test_workflow_and_its_api_form_are_the_same_graph(page, workflow) -> None:
@@ -97,7 +129,9 @@ def test_workflow_survives_saving_and_loading_again(page, workflow) -> None:
     assert page.evaluate(PROMPT) == before
 
 
-def test_workflow_runs_to_an_image(page, server, workflow, screenshots) -> None:
+def test_workflow_runs_to_an_image(page, server, workflow, weights, screenshots) -> None:
+    if weights:
+        pytest.skip(f"{workflow.stem} needs weights that are not here: {', '.join(weights)}")
     load(page, workflow)
     use_photo(page, server.upload(PHOTO.read_bytes(), PHOTO.name))
     save = page.evaluate("() => app.graph.nodes.find(node => node.type === 'SaveImage').id")

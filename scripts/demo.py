@@ -1,0 +1,286 @@
+"""Restores one photo through the shipped workflow and shows what it did.
+
+    bash scripts/demo.sh                 the bundled photo, whose clean original is known
+    bash scripts/demo.sh photo.jpg       yours
+    bash scripts/demo.sh photo.jpg --reference clean.png --output DIR
+
+Runs `workflows/api/quick_restore.json` in a headless ComfyUI on the CPU (`--gpu`: on the device
+that ComfyUI chooses). Where none can be had it calls the same functions without it.
+"""
+
+# ruff: noqa: T201
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import itertools
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy_host
+import numpy as np
+from comfy_host import ComfyServer, Host, HostError, Progress, Prompt, PromptError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from scipy.ndimage import gaussian_filter
+
+ROOT = comfy_host.PACK_ROOT
+WORKFLOW = ROOT / "workflows" / "api" / "quick_restore.json"
+PHOTO = ROOT / "scripts" / "photo" / "degraded.jpg"
+REFERENCE = ROOT / "scripts" / "photo" / "reference.jpg"
+PANEL_WIDTH = 640
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A result and where it was made."""
+
+    image: Image.Image
+    where: str
+    seconds: float
+
+
+class ProgressLine:
+    """One line per node at work; on a terminal it grows a bar."""
+
+    def __init__(self, titles: dict[str, str]) -> None:
+        self.titles = titles
+        self.node = ""
+
+    def __call__(self, step: Progress) -> None:
+        title = self.titles.get(step.node, step.node)
+        if sys.stdout.isatty():
+            done = round(24 * step.value / step.maximum) if step.maximum else 0
+            count = f"{step.value:g}/{step.maximum:g}" if step.maximum else ""
+            start = "\n" if step.node != self.node and self.node else "\r"
+            print(f"{start}  {title:<22} {'█' * done:░<24} {count:<9}", end="", flush=True)
+        elif step.node != self.node:
+            print(f"  {title}", flush=True)
+        self.node = step.node
+
+    def close(self) -> None:
+        """Ends the line that the terminal's bar is on."""
+        if sys.stdout.isatty() and self.node:
+            print()
+
+
+def with_photo(prompt: Prompt, name: str) -> Prompt:
+    """The workflow with another file in its Load Image node."""
+    return {
+        node: {**spec, "inputs": {**spec["inputs"], "image": name}}
+        if spec["class_type"] == "LoadImage"
+        else spec
+        for node, spec in prompt.items()
+    }
+
+
+def titles_of(prompt: Prompt) -> dict[str, str]:
+    """What to call each node while it is at work."""
+    return {
+        node: spec.get("_meta", {}).get("title", spec["class_type"])
+        for node, spec in prompt.items()
+    }
+
+
+def restore_in_host(photo: Image.Image, host: Host, cpu: bool) -> Restored:
+    """Runs the shipped workflow in a headless ComfyUI."""
+    prompt = comfy_host.read_prompt(WORKFLOW)
+    packed = io.BytesIO()
+    photo.save(packed, "PNG")
+    print(f"Starting ComfyUI {host.version} without a window ...", flush=True)
+    with ComfyServer(host, cpu=cpu) as server:
+        line = ProgressLine(titles_of(prompt))
+        name = server.upload(packed.getvalue(), "photo.png")
+        try:
+            result = server.run(with_photo(prompt, name), line, timeout=3600)
+        finally:
+            line.close()
+        image = Image.open(io.BytesIO(server.fetch(result.images("output")[0])))
+        image.load()
+    return Restored(image.convert("RGB"), f"ComfyUI {host.version}", result.seconds)
+
+
+def restore_without_host(photo: Image.Image) -> Restored:
+    """The same functions with the shipped workflow's settings, called without ComfyUI."""
+    import torch
+
+    register_pack()
+    from restoration.common import restorer
+    from restoration.common.sizing import finish, prepare
+
+    prompt = comfy_host.read_prompt(WORKFLOW)
+    settings = {spec["class_type"]: widgets(spec["inputs"]) for spec in prompt.values()}
+    remover = settings["DegradationRemover"]
+    tiles = itertools.count(1)
+
+    def on_tile() -> None:
+        print(f"  Remove Degradation: tile {next(tiles)}", flush=True)
+
+    started = time.monotonic()
+    network = restorer.load_bundled()
+    run = restorer.unclamped(network, restorer.BUNDLED_PADDING)
+    image = torch.from_numpy(np.asarray(photo, np.float32) / 255)[None]
+    with torch.inference_mode():
+        working, info = prepare(image, **settings["RestorationPrepare"])
+        pixels = working.movedim(-1, 1)
+        tiling = (remover["tile_size"], remover["tile_overlap"])
+        cleaned = restorer.restore(pixels, run, network.scale, *tiling, on_tile)
+        cleaned = restorer.blend(pixels, cleaned, remover["strength"])
+        result = finish(cleaned.movedim(1, -1), info, **settings["RestorationFinish"])
+    seconds = time.monotonic() - started
+    array = (result[0].numpy() * 255).astype(np.uint8)  # truncated, as Save Image does
+    return Restored(Image.fromarray(array), "without ComfyUI", seconds)
+
+
+def widgets(inputs: dict[str, Any]) -> dict[str, Any]:
+    """A node's settings without its links."""
+    return {name: value for name, value in inputs.items() if not isinstance(value, list)}
+
+
+def register_pack() -> None:
+    """Makes the repository importable as `restoration`; its root must not lie on sys.path."""
+    if "restoration" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec and spec.loader
+    module = sys.modules["restoration"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+def restore_photo(photo: Image.Image, cpu: bool) -> Restored:
+    """In ComfyUI where there is one that starts, else without."""
+    host = comfy_host.find_host() or comfy_host.find_newer_host()
+    if host is None:
+        print("No ComfyUI found or installed: running the same functions without it.", flush=True)
+        return restore_without_host(photo)
+    try:
+        return restore_in_host(photo, host, cpu)
+    except HostError as error:
+        print(error, file=sys.stderr)
+        print("That ComfyUI does not run here: running the same functions without it.", flush=True)
+        return restore_without_host(photo)
+
+
+# -- figures and pictures --------------------------------------------------------------------------
+
+
+def psnr(image: Image.Image, reference: Image.Image) -> float:
+    """PSNR in dB over the three channels of 8-bit RGB."""
+    difference = np.asarray(image, np.float64) - np.asarray(reference, np.float64)
+    return float(10 * np.log10(255**2 / max(np.square(difference).mean(), 1e-10)))
+
+
+def ssim(image: Image.Image, reference: Image.Image) -> float:
+    """SSIM of the luma (Wang et al. 2004: Gaussian window, sigma 1.5, cut at 11 x 11)."""
+    x, y = (np.asarray(each.convert("L"), np.float64) for each in (image, reference))
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values, 1.5, radius=5)
+
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    index = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    inner = index[5:-5, 5:-5] if min(index.shape) > 10 else index
+    return float(inner.mean())
+
+
+def labelled(panels: list[tuple[str, Image.Image]]) -> Image.Image:
+    """The pictures side by side under their labels, and below each its middle, enlarged."""
+    width, height = panels[0][1].size
+    if width > PANEL_WIDTH:
+        width, height = PANEL_WIDTH, max(1, round(height * PANEL_WIDTH / width))
+    gap, bar = 8, 34
+    font = ImageFont.load_default(17)
+    sheet = Image.new(
+        "RGB", ((width + gap) * len(panels) - gap, bar + 2 * height + gap), (24, 24, 24)
+    )
+    draw = ImageDraw.Draw(sheet)
+    for index, (label, picture) in enumerate(panels):
+        left = index * (width + gap)
+        w, h = picture.size
+        zoom = min(w, width) / w / 2.5
+        box = (w / 2 * (1 - zoom), h / 2 * (1 - zoom), w / 2 * (1 + zoom), h / 2 * (1 + zoom))
+        middle = picture.resize((width, height), Image.Resampling.LANCZOS, box)
+        draw.text((left + 6, 7), label, (235, 235, 235), font)
+        sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, bar))
+        sheet.paste(middle, (left, bar + height + gap))
+    return sheet
+
+
+def split(before: Image.Image, after: Image.Image) -> Image.Image:
+    """The left half before, the right half after, as a thumbnail."""
+    middle = after.width // 2
+    picture = before.copy()
+    picture.paste(after.crop((middle, 0, after.width, after.height)), (middle, 0))
+    ImageDraw.Draw(picture).line([(middle, 0), (middle, after.height)], "white", 2)
+    return picture
+
+
+def open_photo(path: Path) -> Image.Image:
+    """An upright RGB picture from a file, as Load Image reads it."""
+    try:
+        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    except FileNotFoundError:
+        raise SystemExit(f"There is no file {path}.") from None
+    except OSError as error:
+        raise SystemExit(f"{path} is no picture that can be read ({error}).") from None
+
+
+def report(
+    restored: Restored, before: Image.Image, reference: Image.Image | None, output: Path, stem: str
+) -> None:
+    """Writes the pictures and prints what was done, where, and how good it is."""
+    output.mkdir(parents=True, exist_ok=True)
+    after = restored.image
+    print(f"Done in {restored.seconds:.1f} s ({restored.where}), {after.width}x{after.height}.")
+    before = before.resize(after.size, Image.Resampling.BICUBIC)
+    panels = [("Before", before), ("After", after)]
+    if reference is not None:
+        clean = reference.resize(after.size, Image.Resampling.BICUBIC)
+        print("Against the clean original (PSNR over RGB, SSIM of the luma):")
+        for index, (label, picture) in enumerate(panels):
+            rated = f"{psnr(picture, clean):.2f} dB, SSIM {ssim(picture, clean):.3f}"
+            panels[index] = (f"{label}: {rated}", picture)
+            print(f"  {label.lower():<7} {rated}")
+        panels.append(("Reference", clean))
+    after.save(output / f"{stem}_restored.png")
+    labelled(panels).save(output / f"{stem}_comparison.png")
+    split(before, after).save(output / f"{stem}_split.jpg", quality=90)
+    for what in ("restored.png", "comparison.png", "split.jpg"):
+        print(f"  {output / f'{stem}_{what}'}")
+
+
+def main() -> int:
+    """Parses the command line and runs the demo."""
+    parser = argparse.ArgumentParser(prog="demo.sh", description="Restores one photo.")
+    parser.add_argument("image", nargs="?", type=Path, help="your photo (default: a bundled one)")
+    parser.add_argument("--reference", type=Path, help="its clean original, to measure against")
+    parser.add_argument("--output", type=Path, default=ROOT / "output" / "demo")
+    parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose its device")
+    parser.add_argument("--without-comfyui", action="store_true", help="call the functions alone")
+    options = parser.parse_args()
+    path = options.image or PHOTO
+    reference = options.reference or (REFERENCE if options.image is None else None)
+    before = open_photo(path)
+    clean = open_photo(reference) if reference else None
+    print(f"Restoring {path} ({before.width}x{before.height})", flush=True)
+    try:
+        if options.without_comfyui:
+            restored = restore_without_host(before)
+        else:
+            restored = restore_photo(before, cpu=not options.gpu)
+    except (HostError, PromptError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    report(restored, before, clean, options.output, path.stem)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

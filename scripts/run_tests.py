@@ -1,0 +1,215 @@
+"""Runs every test tier that this machine allows and ends with a table of what was not tested.
+
+Called by `scripts/test.sh` inside the local environment; its arguments go to every pytest call
+(`bash scripts/test.sh -k color`). See docs/testing.md.
+"""
+
+# ruff: noqa: T201
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import comfy_host
+from comfy_host import Host, HostError
+
+ROOT = comfy_host.PACK_ROOT
+NO_TESTS = 5
+"""pytest's exit status when it collected nothing."""
+TIER_SECONDS = 1800
+HOST_TIERS = ("host", "server", "browser")
+NO_HOST = (
+    "no ComfyUI found and none could be installed: set COMFYUI_PATH to a checkout, "
+    "or put one at ~/comfy/ComfyUI"
+)
+ONE_HOST = (
+    "only one ComfyUI found: set COMFYUI_PATH_LATEST to a newer checkout, "
+    "or put one at ~/comfy/ComfyUI-latest"
+)
+NO_CHROMIUM = "no Chromium found: install the package `chromium` or set CHROMIUM_PATH"
+NO_FRONTEND = "the front end that this ComfyUI pins could not be installed"
+
+
+@dataclass
+class Row:
+    """One line of the table: a tier on a host, or a linter."""
+
+    tier: str
+    where: str
+    passed: int = 0
+    failed: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    verdict: str = ""
+    """Of a linter, which has no counts: clean or FAILED."""
+    not_run: str = ""
+    """Why the whole tier did not run."""
+    seconds: float = 0.0
+
+    @property
+    def bad(self) -> bool:
+        """Whether anything in it failed."""
+        return bool(self.failed) or self.verdict == "FAILED"
+
+    def __str__(self) -> str:
+        name = f"{self.tier:<8} {self.where:<16}"
+        if self.not_run:
+            return f"{name} NOT TESTED: {self.not_run}"
+        counts = self.verdict or f"{self.passed} passed"
+        if self.failed:
+            counts += f", {self.failed} FAILED"
+        if self.skipped:
+            counts += f", {self.skipped.total()} skipped"
+        lines = [f"{name} {counts:<40} {self.seconds:5.0f} s"]
+        lines += [f"{'':25} skipped {n}: {reason}" for reason, n in self.skipped.items()]
+        return "\n".join(lines)
+
+
+def heading(text: str) -> None:
+    """Separates the tiers' outputs."""
+    print(f"\n=== {text} ===", flush=True)
+
+
+def run(command: Sequence[str | Path], **environ: str) -> int:
+    """Runs a command with its output on ours; returns its exit status."""
+    try:
+        return subprocess.run(
+            [str(word) for word in command], cwd=ROOT, env={**os.environ, **environ},
+            timeout=TIER_SECONDS, stdin=subprocess.DEVNULL,
+        ).returncode  # fmt: skip
+    except subprocess.TimeoutExpired:
+        print(f"stopped: it ran for more than {TIER_SECONDS} s", flush=True)
+        return 124
+
+
+def lint(name: str, *command: str) -> Row:
+    """One linter as a row: passed or failed."""
+    heading(" ".join((name, *command)))
+    started = time.monotonic()
+    tool = Path(sys.executable).with_name(name)
+    code = run([tool, *command])
+    return Row(name, command[0] if command else "", verdict="FAILED" if code else "clean",
+               seconds=time.monotonic() - started)  # fmt: skip
+
+
+def pytest(tier: str, where: str, marks: str, arguments: Sequence[str], **environ: str) -> Row:
+    """One pytest process as a row."""
+    heading(f"{tier} tests: {where}")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        xml = Path(folder) / "result.xml"
+        tool = Path(sys.executable).with_name(
+            "pytest"
+        )  # `python -m` would put the root on sys.path
+        code = run([tool, "tests", "-m", marks, "-q", f"--junitxml={xml}", *arguments], **environ)
+        row = read_junit(tier, where, xml) if xml.is_file() else Row(tier, where)
+    row.seconds = time.monotonic() - started
+    if code == NO_TESTS:
+        row.not_run = "no test was selected"
+    elif code and not row.failed:
+        row.failed = 1  # a crash or an error outside of tests
+    return row
+
+
+def read_junit(tier: str, where: str, xml: Path) -> Row:
+    """Counts of a pytest run from its report, and the reasons of its skips."""
+    row = Row(tier, where)
+    for case in ElementTree.parse(xml).iter("testcase"):
+        skip = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None:
+            row.failed += 1
+        elif skip is not None:
+            row.skipped[(skip.get("message") or "no reason given").strip()] += 1
+        else:
+            row.passed += 1
+    return row
+
+
+def install_chromium() -> None:
+    """Debian's own package, where this is Debian and we are allowed to."""
+    if not shutil.which("apt-get") or not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return
+    heading("installing Chromium for the browser tier")
+    with tempfile.TemporaryFile() as log:
+        quiet = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for words in ("update", "install -y --no-install-recommends chromium"):
+            try:
+                command = ["apt-get", *words.split()]
+                subprocess.run(command, check=True, timeout=400, env=environ, **quiet)
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+                print(f"that failed: {error}", flush=True)
+                return
+
+
+def host_rows(host: Host, arguments: Sequence[str]) -> list[Row]:
+    """The three tiers that need a host, each in a process of its own."""
+    where = f"ComfyUI {host.version}"
+    environ = {"COMFYUI_PATH": str(host.path)}
+    rows = [pytest(tier, where, tier, arguments, **environ) for tier in ("host", "server")]
+    if comfy_host.find_chromium() is None:
+        return [*rows, Row("browser", where, not_run=NO_CHROMIUM)]
+    if comfy_host.find_frontend(host) is None:
+        return [*rows, Row("browser", where, not_run=NO_FRONTEND)]
+    return [*rows, pytest("browser", where, "browser", arguments, **environ)]
+
+
+def table(rows: Sequence[Row], seconds: float) -> None:
+    """What was and was not tested."""
+    print(f"\n{' Summary ':=^80}")
+    for row in rows:
+        print(row)
+    passed = sum(row.passed for row in rows)
+    failed = sum(row.failed or row.bad for row in rows)  # a linter counts as one
+    skipped = sum(row.skipped.total() for row in rows)
+    gaps = [row for row in rows if row.not_run]
+    for row in gaps:
+        print(f"!!! NOT TESTED: {row.tier} tier, {row.where}: {row.not_run}")
+    ending = f"{passed} passed, {skipped} skipped in {seconds:.0f}s"
+    print(f"{f' {failed} failed, {ending} ' if failed else f' {ending} ':=^80}", flush=True)
+
+
+def main() -> int:
+    """All tiers in order; non-zero when anything failed."""
+    started = time.monotonic()
+    arguments = sys.argv[1:]
+    try:
+        hosts = comfy_host.find_hosts()
+    except HostError as error:
+        print(error, file=sys.stderr)
+        return 2
+    rows = [
+        lint("ruff", "check", "--extend-exclude", ".comfy,output", "."),
+        lint("ruff", "format", "--check", "--extend-exclude", ".comfy,output", "."),
+        lint("pyright"),
+    ]
+    workers = min(os.cpu_count() or 1, 4)
+    no_host = " and ".join(f"not {tier}" for tier in HOST_TIERS)
+    # The workers must collect tests made from sets in the same order.
+    rows.append(
+        pytest("pure", "without a host", no_host, ["-n", str(workers), *arguments],
+               OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
+    )  # fmt: skip
+    if hosts and comfy_host.find_chromium() is None:
+        install_chromium()
+    for host in hosts:
+        rows += host_rows(host, arguments)
+    if not hosts:
+        rows += [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
+    elif len(hosts) == 1:
+        rows += [Row("all host", "a second ComfyUI", not_run=ONE_HOST)]
+    table(rows, time.monotonic() - started)
+    nothing = not arguments and any(row.not_run == "no test was selected" for row in rows)
+    return int(nothing or any(row.bad for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
