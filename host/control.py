@@ -7,12 +7,14 @@ by tile and by area, and it may be masked.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import comfy.cldm.cldm
 import comfy.controlnet
 import comfy.latent_formats
 import comfy.ops
+import comfy.sample
 import comfy.utils
 import torch
 from comfy import model_management as mm
@@ -23,18 +25,23 @@ from torch.nn.functional import interpolate
 from ..common.diffusion import q_sample
 from ..common.images import match_batch
 from ..common.resample import resize
+from ..common.schedule import signal
 from ..common.tiling import Tile
+from ..diffbir.checkpoint import convert
 from ..diffbir.config import SD21, ControlConfig
+from .conditioning import AREAS_KEY, Conditioning, attach_control
+from .loading import read_file
 from .tiles import Area, current_tile
 
-AREAS_KEY = "diffusion_restoration_areas"
-"""In the model conditions of an entry, see `AreaCond`."""
+log = logging.getLogger(__name__)
 
-Control = dict[str, list[Tensor | None]]
+PIXELS_PER_CELL = 8 * 8
+
+Control = dict[str, list[Tensor]]
 
 
 class DiffBIRControlNet(comfy.cldm.cldm.ControlNet):
-    """IRControlNet (spec 3.2): the host's control encoder without its hint encoder. The condition
+    """IRControlNet (DiffBIR, Lin et al. 2023): the host's control encoder without its hint encoder. The condition
     latent enters beside the noisy one, through a first convolution with twice the channels."""
 
     def __init__(
@@ -91,33 +98,18 @@ class DiffBIRControlNet(comfy.cldm.cldm.ControlNet):
         )
 
 
-class AreaCond:
-    """A model condition without a tensor: the host tells it the area of its entry just before
-    each call, and so the control branch learns which part of the latent it sees."""
-
-    def __init__(self, area: Area | None = None) -> None:
-        self.area = area
-
-    def process_cond(self, batch_size: int, area: list[int] | None = None, **_: Any) -> AreaCond:
-        return AreaCond(None if area is None else (area[0], area[1], area[2], area[3]))
-
-    def can_concat(self, other: object) -> bool:
-        return isinstance(other, AreaCond)
-
-    def concat(self, others: list[AreaCond]) -> tuple[Area | None, ...]:
-        """One area for each chunk of the batch."""
-        return (self.area, *(other.area for other in others))
-
-    def size(self) -> list[int]:
-        return [1]
-
-
 class DiffBIRControl(comfy.controlnet.ControlNet):
     """What travels as CONTROL_NET. Two kinds of hint, with the same result:
 
     an IMAGE and a VAE from core's Apply ControlNet (`latent_format` is set, the picture is encoded
     at the first step), or a latent in the model's scale (`set_latent_hint` clears it).
     """
+
+    control_model: DiffBIRControlNet
+    latent_format: comfy.latent_formats.LatentFormat | None
+    cond_hint_original: Tensor | None
+    cond_hint: Tensor | None
+    """Only foreign tilers set this: their own part of the hint, one row for each row of x."""
 
     def __init__(
         self,
@@ -185,7 +177,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         if self.cond_hint_original is None:
             return previous
         rows, _, height, width = self.cond_hint_original.shape
-        cells = height * width if self.latent_format is None else height * width // 64
+        cells = height * width / (1 if self.latent_format is None else PIXELS_PER_CELL)
         values = 2 * rows * cells * self.control_model.residuals_per_cell()
         return previous + values * mm.dtype_size(dtype)
 
@@ -210,13 +202,12 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         tile = current_tile(transformer_options)
         areas = cond.get(AREAS_KEY, (None,) * batched_number)
         mask = None
-        if self._fits_as_it_is(x_noisy, tile):
-            hint = self.cond_hint
-        else:
+        hint = self._foreign_part(x_noisy, tile)
+        if hint is None:
             whole = self._whole_hint(x_noisy, tile, areas)
             hint = _parts(whole, x_noisy, tile, areas, "the condition latent")
             if self.mask is not None:
-                mask = _parts(self._whole_mask(whole), x_noisy, tile, areas, "the mask")
+                mask = _parts(self._whole_mask(self.mask, whole), x_noisy, tile, areas, "the mask")
                 if not mask.any():
                     return previous
 
@@ -238,20 +229,20 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
                     residual *= interpolate(mask, residual.shape[-2:], mode="area")
         return self.control_merge(control, previous, output_dtype=None)
 
-    def _fits_as_it_is(self, x: Tensor, tile: Tile | None) -> bool:
-        """Whether a foreign tiler has put its own part of the hint in place."""
+    def _foreign_part(self, x: Tensor, tile: Tile | None) -> Tensor | None:
+        """The part of the hint that another pack's tiler has put in place for this call."""
         hint = self.cond_hint
         if hint is None or tile is not None:
-            return False
+            return None
         if (hint.shape[0], *hint.shape[-2:]) != (x.shape[0], *x.shape[-2:]):
-            return False
+            return None
         if self.mask is not None or self.noise_level:
             raise ValueError(
                 "Another pack's tiled sampling cuts the DiffBIR condition itself and cannot cut "
                 "its mask or its noise augmentation. Use Tiled Restoration, or remove the mask "
                 "and set noise_aug to 0."
             )
-        return True
+        return hint
 
     def _whole_hint(self, x: Tensor, tile: Tile | None, areas: tuple[Area | None, ...]) -> Tensor:
         """B C H W for the whole picture, in the model's scale, on the device of x."""
@@ -262,24 +253,25 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             full = (x.shape[-2], x.shape[-1])
         if self._hint is None:
             hint = self.cond_hint_original
+            assert hint is not None, "a control without a hint was attached"
             if self.latent_format is not None:
-                hint = self.latent_format.process_in(self._encoded(full))
+                hint = self.latent_format.process_in(self._encoded(hint[:, :3], full))
             if self.noise_level:
-                sigma = float(self.model_sampling_current.sigmas[self.noise_level])
-                hint = q_sample(hint, self.noise.to(hint), 1 / (1 + sigma**2))
+                assert self.noise is not None
+                alpha_bar = signal(self.model_sampling_current.sigmas, self.noise_level)
+                hint = q_sample(hint, self.noise.to(hint), alpha_bar)
             self._hint = hint.to(x.device)
         if full is not None and self._hint.shape[-2:] != full:
             raise ValueError(_misfit(self._hint, full))
         return self._hint
 
-    def _encoded(self, full: tuple[int, int] | None) -> Tensor:
-        """The latent of the picture from core's Apply ControlNet, unscaled."""
+    def _encoded(self, pixels: Tensor, full: tuple[int, int] | None) -> Tensor:
+        """The latent of core's Apply ControlNet's picture (B 3 H W in 0..1), unscaled."""
         if self.vae is None:
             raise ValueError(
                 "The DiffBIR control works on a latent: connect a VAE to Apply ControlNet, or use "
-                "LA Control Apply with the latent of the picture (VAE Encode)."
+                "Apply LA Control with the latent of the picture (VAE Encode)."
             )
-        pixels = self.cond_hint_original[:, :3]
         cell = self.vae.spacial_compression_encode()
         height, width = pixels.shape[-2:]
         if full is not None and (height // cell, width // cell) != full:
@@ -300,10 +292,10 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         mm.load_models_gpu(loaded)
         return latent
 
-    def _whole_mask(self, hint: Tensor) -> Tensor:
+    def _whole_mask(self, mask: Tensor, hint: Tensor) -> Tensor:
         """B 1 H W for the whole picture, on the CPU, where asking for zeros costs nothing."""
         if self._mask is None:
-            mask = self.mask.float().cpu().reshape(-1, 1, *self.mask.shape[-2:])
+            mask = mask.float().cpu().reshape(-1, 1, *mask.shape[-2:])
             self._mask = interpolate(mask, hint.shape[-2:], mode="area")
         return self._mask
 
@@ -347,6 +339,11 @@ def _misfit(hint: Tensor, wanted: tuple[int, int]) -> str:
     )
 
 
+def load_diffbir_control(file: str, config: ControlConfig = SD21) -> DiffBIRControl:
+    """The DiffBIR ControlNet in a file of the `controlnet` folder."""
+    return diffbir_control(convert(read_file("controlnet", file), file, config), config)
+
+
 def diffbir_control(weights: dict[str, Tensor], config: ControlConfig = SD21) -> DiffBIRControl:
     """A control around a network with these weights (see diffbir/checkpoint.py for the keys), in
     the precision the host prefers for them."""
@@ -362,3 +359,47 @@ def diffbir_control(weights: dict[str, Tensor], config: ControlConfig = SD21) ->
     )
     network.load_state_dict(weights)
     return DiffBIRControl(network.eval(), device, cast)
+
+
+def apply_latent_control(
+    positive: Conditioning,
+    negative: Conditioning,
+    control_net: object,
+    latent: dict[str, Any],
+    strength: float,
+    start_percent: float,
+    end_percent: float,
+    mask: Tensor | None = None,
+    noise_aug: int = 0,
+    noise_aug_seed: int = 0,
+) -> tuple[Conditioning, Conditioning]:
+    """Both conditionings, controlled by a latent (what Apply ControlNet does with a picture)."""
+    if not isinstance(control_net, DiffBIRControl):
+        raise ValueError(
+            f"`control_net` is a {type(control_net).__name__}, not the DiffBIR control network. "
+            "Connect Load DiffBIR ControlNet; for other ControlNets use Apply ControlNet."
+        )
+    if strength == 0:
+        return positive, negative
+    samples = latent["samples"]
+    if samples.ndim != 4 or samples.shape[1] != control_net.control_model.config.hint_channels:
+        raise ValueError(
+            f"`latent` has the shape {tuple(samples.shape)}; DiffBIR's is (batch, 4, height / 8, "
+            "width / 8). Encode the picture with the VAE of a Stable Diffusion 2.x checkpoint."
+        )
+    if not samples.any():
+        log.warning(
+            "Apply LA Control got an empty latent, so the control sees no picture. Connect VAE "
+            "Encode of the photo; Empty Latent Image belongs to the sampler."
+        )
+    noise = None
+    if noise_aug:
+        noise = comfy.sample.prepare_noise(samples, noise_aug_seed, latent.get("batch_index"))
+
+    def make() -> DiffBIRControl:
+        return control_net.copy().set_latent_hint(
+            samples, strength, (start_percent, end_percent), mask, noise_aug, noise
+        )
+
+    positive, negative = attach_control([positive, negative], make)
+    return positive, negative

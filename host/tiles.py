@@ -64,7 +64,7 @@ def tiled_denoiser(
 
     tile_size, overlap: in latent cells. The predictions of all tiles are blended with weights
     that sum to one; guidance and the sampler then act on the whole latent. A latent that fits
-    into one tile takes the untiled path, bit for bit.
+    into one tile gets the untiled numbers, bit for bit.
     """
 
     def calc_cond_batch(
@@ -76,8 +76,6 @@ def tiled_denoiser(
         model_options: Options,
     ) -> list[Tensor]:
         tiles = plan_tiles(x.shape[-2], x.shape[-1], tile_size, overlap)
-        if len(tiles) == 1:
-            return executor(model, conds, x, timestep, publish(model_options, tiles[0]))
         blended = [torch.zeros_like(x) for _ in conds]
         for tile, weight in zip(tiles, normalised_weights(tiles, weighting), strict=True):
             mm.throw_exception_if_processing_interrupted()

@@ -125,6 +125,10 @@ def part(prefix: str, source: str = "diffbir/manifest_general_full_v1") -> dict[
             {f"control_model.{k}": v for k, v in with_hint_encoder(CONTROL).items()},
             "a Stable Diffusion ControlNet with a hint encoder",
         ),
+        (
+            {**CONTROL, "input_hint_block.0.weight": torch.empty(16, 3, 3, 3, device="meta")},
+            "a Stable Diffusion ControlNet with a hint encoder",
+        ),
         (part("model.diffusion_model."), "a Stable Diffusion checkpoint"),
         (
             {k.removeprefix("model.diffusion_model."): v for k, v in part("model.").items()},

@@ -5,8 +5,7 @@ Everything here needs the `comfy` fixture first: it puts ComfyUI on the path and
 
 from __future__ import annotations
 
-import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +16,21 @@ Prediction = Literal["eps", "v"]
 StateDict = dict[str, Tensor]
 
 UNET_PREFIX = "model.diffusion_model."
+
+SMALL: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 4,
+    "model_channels": 32,
+    "channel_mult": [1, 2],
+    "num_res_blocks": 1,
+    "attention_resolutions": [2, 1],
+    "transformer_depth": 1,
+    "num_head_channels": 16,
+    "context_dim": 16,
+    "use_linear_in_transformer": True,
+    "hint_channels": 4,
+}
+"""A reference config in the ldm words, as small as the host's UNet gets: two levels, 1 M."""
 
 
 def seeded_weights(module: torch.nn.Module, seed: int = 0) -> StateDict:
@@ -111,45 +125,50 @@ def _unet_config(
     }
 
 
+def empty_unet(
+    unet_config: dict[str, Any], prediction: Prediction = "eps", zsnr: bool = False
+) -> Any:
+    """A ModelPatcher around the host's real UNet, float32, its weights not yet set."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+
+    kinds = {"eps": comfy.model_base.ModelType.EPS, "v": comfy.model_base.ModelType.V_PREDICTION}
+
+    class Described(comfy.supported_models.SD20):
+        unet_config: ClassVar = {}
+        unet_extra_config: ClassVar = {"attn_precision": torch.float32}
+        sampling_settings: ClassVar = {"zsnr": True} if zsnr else {}
+
+        def model_type(self, state_dict, prefix=""):
+            return kinds[prediction]
+
+    described = Described(unet_config)
+    described.set_inference_dtype(torch.float32, None)
+    model = described.get_model({}, "", device="cpu")
+    model.diffusion_model.eval()
+    plain = comfy.model_patcher.ModelPatcher
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", plain)
+    return patcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+
+
 def unet_model(
     unet_config: dict[str, Any],
     weights: StateDict | None = None,
     prediction: Prediction = "eps",
     zsnr: bool = False,
     seed: int = 0,
-    device: str = "cpu",
 ) -> Any:
-    """A ModelPatcher around the host's real UNet, float32.
-
-    weights: ldm keys, bare or with the checkpoint's prefix (others are left alone); strict.
-    None: seeded ones.
-    """
-    import comfy.model_base
-    import comfy.model_patcher
-    import comfy.supported_models
-
-    kind = comfy.model_base.ModelType.V_PREDICTION if prediction == "v" else None
-
-    class Tiny(comfy.supported_models.SD20):
-        unet_config = {}
-        unet_extra_config = {"attn_precision": torch.float32}
-        sampling_settings = {"zsnr": True} if zsnr else {}
-
-        def model_type(self, state_dict, prefix=""):
-            return kind or comfy.model_base.ModelType.EPS
-
-    described = Tiny(unet_config)
-    described.set_inference_dtype(torch.float32, None)
-    model = described.get_model({}, "", device=device)
-    unet = model.diffusion_model
+    """`empty_unet` with weights: ldm keys, bare or with the checkpoint's prefix (then others are
+    left alone); strict. None: seeded ones."""
+    patcher = empty_unet(unet_config, prediction, zsnr)
+    unet = patcher.model.diffusion_model
     if weights is None:
         weights = seeded_weights(unet, seed)
     elif any(name.startswith(UNET_PREFIX) for name in weights):
         weights = strip_prefix(weights, UNET_PREFIX)
     unet.load_state_dict(weights)
-    unet.eval()
-    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    return patcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    return patcher
 
 
 def strip_prefix(weights: StateDict, prefix: str) -> StateDict:
@@ -221,7 +240,7 @@ def sample(
     negative: list,
     samples: Tensor,
     *,
-    steps: int = 3,
+    steps: int = 2,
     cfg: float = 4.0,
     sampler: str = "euler",
     seed: int = 7,
@@ -257,6 +276,15 @@ def tiny_vae(seed: int = 0) -> Any:
     return comfy.sd.VAE(sd=weights, config={"params": {"ddconfig": layout, "embed_dim": 4}})
 
 
-def level(alpha_bar: float) -> float:
-    """sigma in the host's scale of a cumulative product A."""
-    return math.sqrt((1 - alpha_bar) / alpha_bar)
+def core_controlnet(unet_config: dict[str, Any], seed: int = 0) -> Any:
+    """An ordinary ControlNet of the host, for a picture hint, that fits the UNet."""
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    import comfy.ops
+
+    known = {k: v for k, v in unet_config.items() if k != "out_channels"}
+    network = comfy.cldm.cldm.ControlNet(
+        **known, hint_channels=3, dtype=torch.float32, operations=comfy.ops.disable_weight_init
+    )
+    network.load_state_dict(seeded_weights(network, seed))
+    return comfy.controlnet.ControlNet(network.eval(), load_device=torch.device("cpu"))

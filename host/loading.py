@@ -1,0 +1,54 @@
+"""Reading model files: from the host's folders, safely, and again when a file was replaced."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+from typing import Any
+
+import comfy.utils
+import folder_paths
+from safetensors import SafetensorError
+
+from ..common.state_dict import CheckpointError
+
+DAMAGE = (
+    EOFError,
+    KeyError,
+    RuntimeError,
+    SafetensorError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What a broken file raises, depending on its format and on the host's version."""
+
+
+def model_files(folder: str) -> list[str]:
+    """Names for a dropdown, from all places the user has given for this kind of model."""
+    return folder_paths.get_filename_list(folder)
+
+
+def read_file(folder: str, name: str) -> Any:
+    """What a file of weights holds, read on the CPU without running code from it."""
+    path = folder_paths.get_full_path_or_raise(folder, name)
+    try:
+        return comfy.utils.load_torch_file(path, safe_load=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{name} cannot be read safely: it is damaged, or it holds Python objects beside its "
+            "weights. Download it again from its authors, or convert it to safetensors. "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+    except DAMAGE as error:
+        raise CheckpointError(
+            f"{name} cannot be read: {error}. The download may be incomplete; compare its size "
+            "with the published one and download it again."
+        ) from error
+
+
+def fingerprint(folder: str, name: str) -> tuple[int, int]:
+    """Changes when the file is replaced."""
+    state = os.stat(folder_paths.get_full_path_or_raise(folder, name))
+    return state.st_mtime_ns, state.st_size
