@@ -23,6 +23,7 @@ from restoration.common.schedule import (
     sigmas_from,
     spaced_timesteps,
     unipc_timesteps,
+    unrounded,
     zero_terminal_snr,
 )
 from restoration.tests.golden.runners_diffbir import diffbir, unscaled
@@ -98,8 +99,8 @@ def pasd_schedule(case: GoldenCase, get) -> None:
     case.check_all(found)
 
 
-VERSIONS = {("eps", False): "eps", ("v", True): "v2.1"}
-"""By parameterization and zero_snr."""
+VERSIONS = {"eps": "eps", "v": "v2.1"}
+"""The node's name for a case's parameterization."""
 
 
 def base_and_conds(case: GoldenCase, get, **sampling: Any):
@@ -108,7 +109,8 @@ def base_and_conds(case: GoldenCase, get, **sampling: Any):
     from restoration.nodes.guidance import DiffBIRModelSampling
 
     config, text = case.config, case.tensors
-    version = VERSIONS[config["parameterization"], config.get("zero_snr", False)]
+    version = VERSIONS[config["parameterization"]]
+    assert config.get("zero_snr", version == "v2.1") == (version == "v2.1")
     (model,) = DiffBIRModelSampling.execute(model, version, **sampling).result
     control = control.copy().set_latent_hint(unscaled(text["c_img"]))
     # One object for both, so that the host runs them in one batch.
@@ -299,7 +301,8 @@ class GuidedStep:
         assert timesteps[step] == config["timestep"]
         self.sigmas = schedule_sigmas("diffbir_spaced", self.sampling.sigmas, config["steps"])
         self.sigma = self.sigmas[step]
-        alphas = 1 / (1 + self.sigmas.double() ** 2)
+        exact = torch.tensor([unrounded(s) for s in self.sigmas.tolist()], dtype=torch.float64)
+        alphas = 1 / (1 + exact**2)
         self.alpha = alphas[step]
         self.coefs = posterior(alphas[step], alphas[step + 1])
         self.scale_factor = config.get("scale_factor", 1.0)
@@ -371,13 +374,18 @@ def latent_guidance_v1(case: GoldenCase, get) -> None:
 def rgb_guidance(case: GoldenCase, get) -> None:
     step = GuidedStep(case, get)
     import comfy.sd
+    from comfy.ldm.models.autoencoder import AutoencoderKL
 
     from restoration.diffbir.guidance import rgb_direction
     from restoration.host.guidance import RgbGuidance, private_decoder
+    from restoration.tests.host.networks import strip_prefix
 
     layout = {"ddconfig": case.config["ddconfig"], "embed_dim": case.config["embed_dim"]}
+    weights = strip_prefix(case.state_dict(), "first_stage_model.")
     with torch.inference_mode():  # as a loader node makes it
-        vae = comfy.sd.VAE(sd=case.state_dict(), config={"params": layout})
+        network = AutoencoderKL(**layout)  # its encoder is not part of the case
+        assert weights and set(weights) <= set(network.state_dict())
+        vae = comfy.sd.VAE(sd=network.state_dict() | weights, config={"params": layout})
     x0, target = case.tensors["latent_x0"], case.tensors["target_rgb"]
     weighted = "weight_map" in case.data["outputs"]
     loss = "rgb_weighted_mse" if weighted else "rgb_mse"

@@ -1,0 +1,253 @@
+"""The authors' noise levels, samplers and start points as the host's SIGMAS, SAMPLER and NOISE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import comfy.model_sampling as ms
+import comfy.sample
+import torch
+from comfy.samplers import KSAMPLER
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..common.diffusion import q_sample
+from ..common.images import match_batch
+from ..common.sampling import Denoise, Noise, derived_seed, step_noise
+from ..common.schedule import (
+    LAST,
+    TERMINAL_SIGMA,
+    TRAINING_STEPS,
+    has_zero_terminal_snr,
+    scaled_linear_alphas,
+    schedule_sigmas,
+    sigmas_from,
+    signal,
+    timesteps_at,
+    zero_terminal_snr,
+)
+from ..diffbir.sampling import dpm_solver_m2, spaced_ddpm
+from ..pasd.sampling import unipc
+
+Version = Literal["eps", "v2.1"]
+Start = Literal["diffbir", "seesr", "pasd", "noise"]
+LatentDict = dict[str, Any]
+
+INFINITE_SIGMA = 1e8
+"""First noise level of the x0-form samplers on a model with zero terminal SNR: A = 1e-16 is
+nothing in float32. Samplers of the host, which subtract x0 from x, get `TERMINAL_SIGMA`."""
+
+
+def check_prediction(model_sampling: Any) -> None:
+    """ValueError unless the model predicts eps or v on the host's scale x = x0 + sigma noise."""
+    refused = (ms.EDM, ms.X0)
+    if isinstance(model_sampling, ms.EPS) and not isinstance(model_sampling, refused):
+        return
+    kinds = [c for c in type(model_sampling).__mro__ if not issubclass(c, torch.nn.Module)]
+    raise ValueError(
+        f"This model predicts as {kinds[0].__name__} does; restoration needs eps or v prediction. "
+        "Use a Stable Diffusion 1.x, 2.x or XL checkpoint (not a flow, EDM or x0 model)."
+    )
+
+
+def training_table(model_sampling: Any) -> Tensor:
+    """sigma of every timestep, float32, ascending, on the CPU; ValueError where there is none."""
+    check_prediction(model_sampling)
+    table = model_sampling.sigmas.cpu()
+    if not isinstance(model_sampling, ms.ModelSamplingDiscrete) or len(table) != TRAINING_STEPS:
+        raise ValueError(
+            f"The authors' schedules count in {TRAINING_STEPS} timesteps; this model's noise "
+            f"schedule ({type(model_sampling).__mro__[1].__name__}) has {len(table)} or none. "
+            "Remove the LCM or continuous sampling patch before this node."
+        )
+    return table
+
+
+def restoration_sigmas(model: Any, schedule: str, steps: int, denoise: float = 1.0) -> Tensor:
+    """SIGMAS of an authors' schedule for this model. denoise below 1 keeps the last `steps` steps
+    of a longer schedule, as the host's own schedulers do."""
+    table = training_table(model.get_model_object("model_sampling"))
+    if denoise <= 0:
+        return torch.zeros(0)
+    return schedule_sigmas(schedule, table, int(steps / denoise))[-(steps + 1) :]
+
+
+class _InterpolatedTime(ms.ModelSamplingDiscrete):
+    """Noise levels between two timesteps have a fractional timestep, where the host rounds."""
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        return timesteps_at(self.sigmas.cpu(), sigma.cpu()).to(sigma.device, torch.float32)
+
+
+def diffbir_model_sampling(model: Any, version: Version, interpolate: bool = False) -> Any:
+    """A `model_sampling` object with exactly DiffBIR's noise levels and prediction type."""
+    check_prediction(model.get_model_object("model_sampling"))
+    base = _InterpolatedTime if interpolate else ms.ModelSamplingDiscrete
+    kind = ms.V_PREDICTION if version == "v2.1" else ms.EPS
+    sampling: Any = type("DiffBIRSampling", (base, kind), {})(model.model.model_config)
+    alphas = scaled_linear_alphas()
+    if version == "v2.1":
+        alphas = zero_terminal_snr(alphas)
+    sampling.zsnr = version == "v2.1"
+    sampling.set_sigmas(sigmas_from(alphas).clamp(max=TERMINAL_SIGMA))
+    return sampling
+
+
+def _is_first_level(table: Tensor, sigma: float) -> bool:
+    """The host's own test (`max_denoise`) for a run that begins at the noisiest level."""
+    highest = float(table[-1])
+    return sigma > highest or math.isclose(sigma, highest, rel_tol=1e-5)
+
+
+class StartNoise:
+    """NOISE with which a run begins at a given point, whichever LATENT is wired to the sampler:
+    zeros, the low-quality latent or the point itself. It takes the host's scaling and the latent
+    out beforehand.
+
+    start: LATENT dict -> B C H W in the variance-preserving scale, what the network is to see
+    first. sigma: the run's first.
+    """
+
+    def __init__(
+        self, model: Any, sigma: float, seed: int, start: Callable[[LatentDict], Tensor]
+    ) -> None:
+        self.seed = seed
+        self._start, self._sigma = start, sigma
+        self._format = model.get_model_object("latent_format")
+        table = training_table(model.get_model_object("model_sampling"))
+        self._scale = math.hypot(1, sigma) if _is_first_level(table, sigma) else sigma
+
+    def point(self, latent: LatentDict) -> Tensor:
+        """x at the first step, in the host's scale."""
+        return self._start(latent) * math.hypot(1, self._sigma)
+
+    def generate_noise(self, input_latent: LatentDict) -> Tensor:
+        samples = input_latent["samples"].float()
+        # The host leaves an empty latent as it is.
+        taken = self._format.process_in(samples) if samples.count_nonzero() else samples
+        return (self.point(input_latent) - taken) / self._scale
+
+
+def embedded_start(
+    model: Any, latent: LatentDict, seed: int, sigmas: Tensor, start: Start, noise_level: int
+) -> tuple[StartNoise, LatentDict]:
+    """The start point of a run as NOISE, and as the LATENT for a sampler that adds no noise.
+
+    latent: the encoded low-quality or stage-1 picture. Every image starts from itself. With
+    A the cumulative product at timestep 999, z the latent and n noise (VP scale):
+    `diffbir`, `seesr`: sqrt(A) z + sqrt(1 - A) n, also where the first step is below 999.
+    `pasd`: the same at the first step's level, then once more with new noise at `noise_level`.
+    `noise`: n.
+    """
+    if len(sigmas) < 2:
+        raise ValueError("`sigmas` has no steps: raise `denoise` or `steps` of the node before.")
+    table = training_table(model.get_model_object("model_sampling"))
+    format_ = model.get_model_object("latent_format")
+    z = format_.process_in(latent["samples"].float())
+    first = float(sigmas[0])
+    last_signal = signal(table, LAST)
+    first_signal = last_signal if _is_first_level(table, first) else 1 / (1 + first**2)
+
+    def noise(like: LatentDict, stream: int) -> Tensor:
+        rows = like.get("batch_index")
+        return comfy.sample.prepare_noise(like["samples"].float(), stream, rows)
+
+    def build(like: LatentDict) -> Tensor:
+        wanted, own = like["samples"].shape[-2:], z.shape[-2:]
+        if wanted != own:
+            raise ValueError(
+                f"The start point was made from a latent of {own[1]}x{own[0]}, but the sampler's "
+                f"latent is {wanted[1]}x{wanted[0]}. Wire the same LATENT to both."
+            )
+        n = noise(like, seed)
+        if start == "noise":
+            return n
+        low_quality = match_batch(z, n.shape[0], "latent").to(n.device)
+        if start == "pasd":
+            n2 = noise(like, derived_seed(seed, "PASD second noise"))
+            once = q_sample(low_quality, n, first_signal)
+            return q_sample(once, n2, signal(table, noise_level))
+        return q_sample(low_quality, n, last_signal)
+
+    source = StartNoise(model, first, seed, build)
+    noised = {key: value for key, value in latent.items() if key != "noise_mask"}
+    return source, noised | {"samples": format_.process_out(source.point(latent))}
+
+
+Run = Callable[[Denoise, Tensor, Sequence[float], Noise], Tensor]
+
+
+def _sampler_function(run: Run) -> Callable[..., Tensor]:
+    """A sampler of `common.sampling`'s form as a function that the host's KSAMPLER calls."""
+
+    @torch.no_grad()
+    def sample(
+        model: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: dict[str, Any] | None = None,
+        callback: Callable[[dict[str, Any]], None] | None = None,
+        disable: bool | None = None,
+        noise_sampler: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        x, sigmas, extra_args = _at_infinity(model, x, sigmas, extra_args or {})
+        ones = x.new_ones(x.shape[0])
+        seed = extra_args.get("seed")
+        own = step_noise(torch.initial_seed() if seed is None else seed, x)
+
+        def noise(i: int) -> Tensor:
+            return own(i) if noise_sampler is None else noise_sampler(sigmas[i], sigmas[i + 1])
+
+        with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
+
+            def denoise(x: Tensor, i: int) -> Tensor:
+                x0 = model(x, sigmas[i] * ones, **extra_args)
+                if callback is not None:
+                    sigma = sigmas[i]
+                    callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
+                bar.update()
+                return x0
+
+            return run(denoise, x, sigmas.tolist(), noise)
+
+    return sample
+
+
+def _at_infinity(
+    model: Any, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any]
+) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    """On a v-prediction model with zero terminal SNR, a run that begins at the last timestep
+    begins at `INFINITE_SIGMA`; everyone who reads the run's sigmas is told."""
+    model_sampling = model.inner_model.inner_model.model_sampling
+    table = model_sampling.sigmas
+    if (
+        not isinstance(model_sampling, ms.V_PREDICTION)
+        or not has_zero_terminal_snr(table)
+        or not _is_first_level(table, float(sigmas[0]))
+    ):
+        return x, sigmas, extra_args
+    x = x * (math.hypot(1, INFINITE_SIGMA) / math.hypot(1, float(sigmas[0])))
+    sigmas = torch.cat([sigmas.new_full((1,), INFINITE_SIGMA), sigmas[1:]])
+    options = extra_args.get("model_options", {})
+    inner = {**options.get("transformer_options", {}), "sample_sigmas": sigmas}
+    options = {**options, "transformer_options": inner}
+    return x, sigmas, {**extra_args, "model_options": options}
+
+
+def _without_noise(run: Callable[[Denoise, Tensor, Sequence[float]], Tensor]) -> Run:
+    return lambda denoise, x, sigmas, noise: run(denoise, x, sigmas)
+
+
+SAMPLERS: dict[str, Run] = {
+    "diffbir_spaced": spaced_ddpm,
+    "diffbir_dpmpp_m2": _without_noise(dpm_solver_m2),
+    "pasd_unipc": _without_noise(unipc),
+    "seesr_ddpm": spaced_ddpm,
+}
+
+
+def restoration_sampler(name: str, **options: Any) -> KSAMPLER:
+    """SAMPLER by the name of `SAMPLERS`. options: `noise_sampler`, as the host's samplers take it."""
+    return KSAMPLER(_sampler_function(SAMPLERS[name]), options)

@@ -1,0 +1,189 @@
+"""DiffBIR's patches of the model: its exact noise levels, and restoration guidance."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..common.images import from_image
+from ..diffbir.guidance import LatentLoss, RgbLoss
+from ..host.guidance import LatentGuidance, RgbGuidance, add_guidance
+from ..host.sampling import Version, check_prediction, diffbir_model_sampling
+from ..host.schema import schema
+
+CATEGORY = "restoration/diffbir"
+LOSSES: tuple[LatentLoss | RgbLoss, ...] = (*get_args(LatentLoss), *get_args(RgbLoss))
+
+
+class DiffBIRModelSampling(io.ComfyNode):
+    """The noise levels that a DiffBIR base model was trained with."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DiffBIRModelSampling",
+            display_name="DiffBIR Model Sampling",
+            category=CATEGORY,
+            description="Tells ComfyUI which base a DiffBIR control belongs to. v2.1 needs it: "
+            "its base predicts v and starts from pure noise, and ComfyUI only guesses that from "
+            "the file. v1 and v2 run on any Stable Diffusion 2.1 base as it is.",
+            search_aliases=["v prediction", "zero terminal snr", "zsnr", "model sampling discrete"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="Stable Diffusion 2.1-base, or DiffBIR's v2.1 base."
+                ),
+                io.Combo.Input(
+                    "version",
+                    options=["eps", "v2.1"],
+                    default="v2.1",
+                    tooltip="v2.1: v prediction with zero terminal SNR, for "
+                    "sd2.1-base-zsnr-laionaes5. eps: for v1 and v2, and changes nothing on an "
+                    "ordinary base. The wrong one gives noise or a gray picture.",
+                ),
+                io.Combo.Input(
+                    "timesteps",
+                    options=["nearest", "interpolated"],
+                    default="nearest",
+                    optional=True,
+                    tooltip="What the network is told between two of its 1000 noise levels. "
+                    "nearest: the closer level, as ComfyUI does. interpolated: the fraction, as "
+                    "DPM-Solver does; needed for the authors' numbers with diffbir_dpmpp_m2. No "
+                    "difference for the other schedules of Restoration Sigmas.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model with exactly DiffBIR's noise levels.")],
+        )
+
+    @classmethod
+    def execute(cls, model: Any, version: Version, timesteps: str = "nearest") -> io.NodeOutput:
+        patched = model.clone()
+        sampling = diffbir_model_sampling(model, version, timesteps == "interpolated")
+        patched.add_object_patch("model_sampling", sampling)
+        return io.NodeOutput(patched)
+
+
+class LatentImageGuidance(io.ComfyNode):
+    """DiffBIR's restoration guidance: fidelity to the stage-1 picture against invented detail."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LatentImageGuidance",
+            display_name="Latent Image Guidance",
+            category=CATEGORY,
+            description="Pulls every step's prediction toward a reference, usually the degradation "
+            "remover's output: more faithful, smoother. The latent losses cost nothing. The rgb "
+            "losses decode and differentiate through the VAE at every step and repeat: a guided "
+            "step takes three to six times as long and needs the decoder's activations in memory. "
+            "Works with any sampler, under tiles, and several in a chain.",
+            search_aliases=["restoration guidance", "mse guidance", "fidelity", "diffbir"],
+            inputs=[
+                io.Model.Input("model", tooltip="Any Stable Diffusion model with eps or v."),
+                io.Combo.Input(
+                    "loss",
+                    options=list(LOSSES),
+                    default="latent_mse",
+                    tooltip="latent_mse: the whole picture, needs `latent`. rgb_mse: the same in "
+                    "pixels, needs `image` and `vae`. rgb_weighted_mse: flat areas only, edges and "
+                    "texture stay free; DiffBIR's example uses it. latent_mse_v1: the first "
+                    "version's rule, with scales around 200 and repeat 5.",
+                ),
+                io.Float.Input(
+                    "scale",
+                    default=0.5,
+                    min=0.0,
+                    max=10000.0,
+                    step=0.01,
+                    tooltip="Strength. Larger is smoother and closer to the reference; 0 disables. "
+                    "0.5 is DiffBIR's example (its script has 0, off). Its effect halves when the "
+                    "number of pixels doubles.",
+                ),
+                io.Int.Input(
+                    "repeat",
+                    default=1,
+                    min=1,
+                    max=100,
+                    tooltip="Moves per step. More pulls harder; the rgb losses take that much "
+                    "longer. 1 is v2's default, 5 that of v1.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where guidance begins. 0: from the first step, the authors' default.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where it ends. 1: with the last step, the authors' default. Ending "
+                    "earlier leaves fine texture to the model.",
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="For the latent losses: the reference, encoded, at the size that is "
+                    "sampled. One serves a whole batch.",
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="For the rgb losses: the reference, exactly the size that is sampled.",
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="For the rgb losses: decodes."),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where guidance acts, and how strongly: 1 fully, 0 not at all. Any "
+                    "size. Without it, everywhere.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The guided model.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        loss: LatentLoss | RgbLoss,
+        scale: float,
+        repeat: int,
+        start_percent: float,
+        end_percent: float,
+        latent: dict[str, Any] | None = None,
+        image: Tensor | None = None,
+        vae: Any = None,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        check_prediction(model.get_model_object("model_sampling"))
+        patched = model.clone()
+        if scale == 0 or (mask is not None and not mask.any()):
+            return io.NodeOutput(patched)
+        settings = scale, repeat, (start_percent, end_percent), mask
+        if loss in ("rgb_mse", "rgb_weighted_mse"):
+            if image is None or vae is None:
+                raise ValueError(
+                    f"The loss {loss} compares pictures: connect `image` (the degradation "
+                    "remover's output) and `vae`, or choose latent_mse and connect `latent`."
+                )
+            pixels, _ = from_image(image)
+            guidance = RgbGuidance(pixels * 2 - 1, vae, loss, *settings)
+        else:
+            if latent is None:
+                raise ValueError(
+                    f"The loss {loss} compares latents: connect `latent` (the degradation "
+                    "remover's output through VAE Encode), or choose an rgb loss."
+                )
+            target = model.get_model_object("latent_format").process_in(latent["samples"].float())
+            guidance = LatentGuidance(target, loss, *settings)
+        add_guidance(patched, guidance)
+        return io.NodeOutput(patched)
+
+
+NODES: list[type[io.ComfyNode]] = [DiffBIRModelSampling, LatentImageGuidance]

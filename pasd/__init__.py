@@ -1,0 +1,1 @@
+"""PASD: pixel-aware stable diffusion."""
