@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-THEMES = ("restoration", "color")
+THEMES = ("restoration", "diffbir", "color", "sampling", "guidance", "faces", "prompt")
 
 
 def load_nodes(themes: tuple[str, ...] = THEMES) -> list[type[io.ComfyNode]]:
@@ -33,6 +33,10 @@ def load_nodes(themes: tuple[str, ...] = THEMES) -> list[type[io.ComfyNode]]:
 def extension() -> ComfyExtension:
     """The pack as ComfyUI's V3 API takes it."""
     from comfy_api.latest import ComfyExtension
+
+    from ..host.folders import register_folders
+
+    register_folders()
 
     class DiffusionRestoration(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:

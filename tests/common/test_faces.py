@@ -107,10 +107,11 @@ def test_outside_of_the_picture_is_the_border_colour() -> None:
 @pytest.mark.parametrize("scale", [0.1, 0.24])
 def test_shrinking_is_antialiased(scale: float) -> None:
     """A checkerboard of single pixels becomes gray, where plain bilinear shows stripes."""
-    side = 2600
+    side = 1300
     board = (torch.arange(side)[:, None] + torch.arange(side)) % 2
     picture = board.float().expand(3, side, side)
-    small = warp(picture, moved(0.1, scale, 20, -30), 100, 100, torch.zeros(3))[:, 40:60, 40:60]
+    matrix = moved(0.1, scale, 20, -30)
+    small = warp(picture, matrix, 100, 100, torch.zeros(3))[:, 40:60, 40:60]
     assert (small - 0.5).abs().max() < 0.03
 
 
@@ -191,18 +192,17 @@ def test_pasting_the_crops_back_changes_nothing(angle: float, scale: float, fact
     crops, info = crop_faces(picture, [[torch.linalg.inv(into)]])
     size = (int(600 * factor), int(700 * factor))
     background = torch.nn.functional.interpolate(picture, size, mode="bicubic", antialias=True)
-    inside = torch.zeros(1, 3, *size)
     pasted = paste_faces(background, crops, info)
     assert (pasted - background).abs().max() < 0.02
-    changed = paste_faces(inside, torch.ones_like(crops), info)
-    assert changed.max() > 0.99 and changed[..., -1, -1].max() == 0
+    changed = paste_faces(torch.zeros_like(background), torch.ones_like(crops), info)
+    assert changed.max() > 0.99 and changed[..., 0, 0].max() == 0
 
 
 def test_pasting_at_whole_pixels_is_exact() -> None:
     picture = torch.rand(1, 3, 600, 640)
     crops, info = crop_faces(picture, [[moved(0, 1, -40, -50)]])
-    torch.testing.assert_close(crops[0], picture[0, :, 50:562, 40:552], atol=2e-5, rtol=0)
-    torch.testing.assert_close(paste_faces(picture, crops, info), picture, atol=2e-5, rtol=0)
+    torch.testing.assert_close(crops[0], picture[0, :, 50:562, 40:552], atol=2e-4, rtol=0)
+    torch.testing.assert_close(paste_faces(picture, crops, info), picture, atol=2e-4, rtol=0)
 
 
 def test_hard_edge_replaces_exactly_the_square() -> None:

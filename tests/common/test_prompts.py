@@ -32,7 +32,11 @@ def positive(style: str, **parts: str) -> str:
         ("seesr", {"tags": "a", "prompt": "b"}, "a, b,clean, high-resolution, 8k"),
         ("seesr", {}, QUALITY),
         ("seesr_demo", {"tags": "a, b"}, f"a, b, {QUALITY}, best quality, masterpiece,"),
-        ("seesr_demo", {"tags": "a", "prompt": "b"}, f"b, a, {QUALITY}, best quality, masterpiece,"),
+        (
+            "seesr_demo",
+            {"tags": "a", "prompt": "b"},
+            f"b, a, {QUALITY}, best quality, masterpiece,",
+        ),
     ],
 )
 def test_positive_prompt(style: str, parts: dict[str, str], expected: str) -> None:

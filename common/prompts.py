@@ -1,0 +1,124 @@
+"""The texts the authors restore with, and how they put a prompt together.
+
+Published defaults, read from the authors' command lines and demos: they are part of the method,
+because guidance pushes away from exactly these words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Part = Literal["caption", "tags", "classes", "objects", "prompt"]
+Form = Literal["joined", "seesr", "seesr_demo"]
+
+DESCRIBED: tuple[Part, ...] = ("caption", "tags", "classes", "objects", "prompt")
+"""DiffBIR and SeeSR: what was seen in the picture, then the user's words."""
+PASD_ORDER: tuple[Part, ...] = ("caption", "prompt", "classes", "objects", "tags")
+"""PASD writes a caption before the user's words, and classes and objects after them."""
+USER_FIRST: tuple[Part, ...] = ("prompt", "caption", "tags", "classes", "objects")
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How one release writes its prompts."""
+
+    added: str = ""
+    """Appended to every positive prompt."""
+    negative: str = ""
+    order: tuple[Part, ...] = DESCRIBED
+    caption_words: tuple[tuple[str, str], ...] = ()
+    """Words of the caption that are replaced, because they name the damage."""
+    form: Form = "joined"
+
+
+_QUALITY = "clean, high-resolution, 8k"
+_DEMO_NEGATIVE = (
+    "dotted, noise, blur, lowres, oversmooth, longbody, bad anatomy, bad hands, missing fingers, "
+    "extra digit, fewer digits, cropped, worst quality, low quality"
+)
+_CLEAN_WORDS = (("blurry", "clear"), ("noisy", "clean"))
+
+PROMPT_STYLES: dict[str, PromptStyle] = {
+    "plain": PromptStyle(),
+    "diffbir_v1": PromptStyle(),
+    "diffbir_v2": PromptStyle(
+        negative="low quality, blurry, low-resolution, noisy, unsharp, weird textures"
+    ),
+    "diffbir_v2.1": PromptStyle(
+        added="Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper "
+        "detailed photo - realistic maximum detail, 32k, Color Grading, ultra HD, extreme "
+        "meticulous detailing, skin pore detailing, hyper sharpness, perfect without deformations.",
+        negative="painting, oil painting, illustration, drawing, art, sketch, oil painting, "
+        "cartoon, CG Style, 3D render, unreal engine, blurring, dirty, messy, worst quality, low "
+        "quality, frames, watermark, signature, jpeg artifacts, deformed, lowres, over-smooth.",
+    ),
+    "pasd": PromptStyle(
+        added=_QUALITY,
+        negative="blurry, dotted, noise, raster lines, unclear, lowres, over-smoothed",
+        order=PASD_ORDER,
+        caption_words=_CLEAN_WORDS,
+    ),
+    "pasd_gradio": PromptStyle(
+        added=f"{_QUALITY}, best quality, masterpiece",
+        negative=_DEMO_NEGATIVE,
+        order=PASD_ORDER,
+    ),
+    "pasd_sdxl": PromptStyle(
+        added=f"photorealistic, {_QUALITY}",
+        negative="blurry, dirty, messy, frames, deformed, dotted, noise, raster lines, unclear, "
+        "lowres, over-smoothed, painting, ai generated",
+        order=PASD_ORDER,
+        caption_words=(*_CLEAN_WORDS, ("painting", "photo")),
+    ),
+    "pasd_colorization": PromptStyle(
+        negative="b&w, color bleeding",
+        order=PASD_ORDER,
+        caption_words=(*_CLEAN_WORDS, ("black and white", "color")),
+    ),
+    "seesr": PromptStyle(
+        added=_QUALITY, negative="dotted, noise, blur, lowres, smooth", form="seesr"
+    ),
+    "seesr_demo": PromptStyle(
+        added=f"{_QUALITY}, best quality, masterpiece",
+        negative=_DEMO_NEGATIVE,
+        order=USER_FIRST,
+        form="seesr_demo",
+    ),
+}
+
+
+def _tidy(text: str) -> str:
+    """Without blanks and commas at the ends, on one line: a captioner's output may have them."""
+    return " ".join(text.split()).strip(", ")
+
+
+def joined(parts: Sequence[str]) -> str:
+    """The parts that are not empty, joined by ", "."""
+    return ", ".join(part for part in parts if part)
+
+
+def positive_prompt(style: PromptStyle, parts: dict[Part, str]) -> str:
+    """The positive prompt as the authors write it; parts that are missing or empty are left out.
+
+    Not copied: PASD's script puts its added words behind a BLIP caption without a separator (the
+    words at the seam fuse) and drops the user's words when the classifier is unsure.
+    """
+    given = {name: _tidy(text) for name, text in parts.items()}
+    for word, better in style.caption_words:
+        given["caption"] = given.get("caption", "").replace(word, better)
+    ordered = [given.get(name, "") for name in style.order]
+    if style.form == "seesr":
+        # Sic: "tag1, tag2, ,clean, ...": the script leaves the place of an empty user prompt.
+        *described, user = ordered
+        seen = joined(described)
+        return f"{seen}, {user},{style.added}" if seen else joined([user, style.added])
+    text = joined([*ordered, style.added])
+    return f"{text}," if style.form == "seesr_demo" else text
+
+
+def negative_prompt(style: PromptStyle, own: str = "") -> str:
+    """The authors' negative prompt with the user's words behind it."""
+    own = _tidy(own)
+    return joined([style.negative.rstrip(". "), own]) if own else style.negative

@@ -1,0 +1,226 @@
+"""Shipped workflows against the host's own node definitions, without running them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.host
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "workflows"
+SHIPPED = sorted(path.stem for path in FOLDER.glob("*.json"))
+MODEL_FOLDERS = {"checkpoints", "controlnet", "upscale_models", "restoration"}
+MODEL_INPUTS = {
+    "CheckpointLoaderSimple": "ckpt_name",
+    "DiffBIRControlLoader": "control_net_name",
+    "UpscaleModelLoader": "model_name",
+}
+"""Dropdowns of files: the only values that a fresh host may not have."""
+
+
+@pytest.fixture(scope="module")
+def definitions(comfy) -> dict[str, Any]:
+    from restoration.workflows.build import host_definitions
+
+    return host_definitions()
+
+
+@pytest.fixture(params=SHIPPED)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def ui_of(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+def api_of(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / "api" / f"{name}.json").read_text("utf-8"))
+
+
+def specs(definition: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Input id -> (type or choices, options), in the host's order."""
+    types = definition.INPUT_TYPES()
+    return {
+        key: (spec[0], spec[1] if len(spec) > 1 else {})
+        for group in ("required", "optional")
+        for key, spec in types.get(group, {}).items()
+    }
+
+
+def is_widget(kind: Any, options: dict[str, Any]) -> bool:
+    drawn = isinstance(kind, list | tuple) or kind in {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
+    return drawn and not options.get("forceInput")
+
+
+def complaints(definition: Any, key: str, value: Any) -> str | None:
+    """Why the host would refuse a widget's value."""
+    kind, options = specs(definition)[key]
+    choices = kind if isinstance(kind, list | tuple) else options.get("options")
+    if choices is not None:
+        return None if value in choices else f"{value!r} is no choice"
+    if kind in ("INT", "FLOAT"):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return f"{value!r} is no number"
+        if not options.get("min", value) <= value <= options.get("max", value):
+            return f"{value} is out of range"
+        return None if kind == "FLOAT" or value == int(value) else f"{value} is no integer"
+    wanted = bool if kind == "BOOLEAN" else str
+    return None if isinstance(value, wanted) else f"{value!r} is no {kind}"
+
+
+def installed_elsewhere(kind: str, key: str) -> bool:
+    return MODEL_INPUTS.get(kind) == key or (kind, key) == ("LoadImage", "image")
+
+
+def test_every_node_and_input_exists_and_every_value_is_allowed(definitions, name) -> None:
+    for number, node in api_of(name).items():
+        kind, given = node["class_type"], node["inputs"]
+        assert kind in definitions, f"{kind} is not a node of this host"
+        known = specs(definitions[kind])
+        assert set(given) <= set(known), f"{kind}: {set(given) - set(known)}"
+        required = definitions[kind].INPUT_TYPES().get("required", {})
+        assert set(required) <= set(given), f"{kind} lacks {set(required) - set(given)}"
+        for key, value in given.items():
+            where = f"{kind} (node {number}): {key}"
+            if isinstance(value, list):
+                source = definitions[api_of(name)[value[0]]["class_type"]]
+                assert source.RETURN_TYPES[value[1]] == known[key][0], where
+            elif not installed_elsewhere(kind, key):
+                assert complaints(definitions[kind], key, value) is None, where
+
+
+def test_both_forms_are_the_same_graph(definitions, name) -> None:
+    """The frontend's own way from what it loads to what it sends."""
+    ui = ui_of(name)
+    links = {link[0]: link for link in ui["links"]}
+    found = {}
+    for node in ui["nodes"]:
+        if node["type"] == "MarkdownNote":
+            continue
+        inputs: dict[str, Any] = {}
+        values = iter(node["widgets_values"])
+        for key, (kind, options) in specs(definitions[node["type"]]).items():
+            if is_widget(kind, options):
+                inputs[key] = next(values)
+                if options.get("control_after_generate"):
+                    assert next(values) in ("fixed", "increment", "decrement", "randomize")
+        rest = list(values)
+        assert rest == (["image"] if node["type"] == "LoadImage" else []), node["type"]
+        for entry in node["inputs"]:
+            if entry["link"] is not None:
+                link = links[entry["link"]]
+                inputs[entry["name"]] = [str(link[1]), link[2]]
+        found[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    expected = {
+        number: {"class_type": node["class_type"], "inputs": node["inputs"]}
+        for number, node in api_of(name).items()
+    }
+    assert found == expected
+
+
+def test_links_are_consistent(definitions, name) -> None:
+    ui = ui_of(name)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    assert len(nodes) == len(ui["nodes"]) and ui["last_node_id"] == max(nodes)
+    assert sorted(link[0] for link in ui["links"]) == list(range(1, ui["last_link_id"] + 1))
+    ends: dict[tuple[int, int], list[int]] = {}
+    for number, source, slot, target, into, kind in ui["links"]:
+        output, entry = nodes[source]["outputs"][slot], nodes[target]["inputs"][into]
+        assert output["type"] == entry["type"] == kind
+        assert entry["link"] == number
+        assert nodes[source]["order"] < nodes[target]["order"]
+        ends.setdefault((source, slot), []).append(number)
+    for node in nodes.values():
+        for slot, output in enumerate(node["outputs"]):
+            assert (output["links"] or []) == ends.get((node["id"], slot), [])
+        if node["type"] in definitions:
+            names = {entry["name"] for entry in node["inputs"]} - {"upload"}
+            assert names == set(specs(definitions[node["type"]])), node["type"]
+
+
+def test_nothing_overlaps_and_groups_frame_their_nodes(name) -> None:
+    ui = ui_of(name)
+    boxes = [
+        (node["pos"][0], node["pos"][1] - 30, *(p + s for p, s in zip(node["pos"], node["size"])))
+        for node in ui["nodes"]
+    ]
+    frames = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in ui["groups"])]
+    for kind in (boxes, frames):
+        for index, (x, y, r, b) in enumerate(kind):
+            for left, top, right, bottom in kind[index + 1 :]:
+                assert r <= left or right <= x or b <= top or bottom <= y
+    for node, (x, y, r, b) in zip(ui["nodes"], boxes, strict=True):
+        inside = [f for f in frames if f[0] < x and f[1] < y and r < f[2] and b < f[3]]
+        assert len(inside) == (node["type"] != "MarkdownNote"), node["type"]
+
+
+def test_one_note_tells_what_it_does(name) -> None:
+    (note,) = (node for node in ui_of(name)["nodes"] if node["type"] == "MarkdownNote")
+    (text,) = note["widgets_values"]
+    assert text.startswith("# ") and "three dials that matter" in text
+
+
+def test_every_weight_file_says_where_it_comes_from(name) -> None:
+    ui = ui_of(name)
+    note = next(n for n in ui["nodes"] if n["type"] == "MarkdownNote")["widgets_values"][0]
+    for node in ui["nodes"]:
+        models = node["properties"].get("models", [])
+        if key := MODEL_INPUTS.get(node["type"]):
+            chosen = api_of(name)[str(node["id"])]["inputs"][key]
+            assert [model["name"] for model in models] == [chosen]
+        for model in models:
+            assert model["url"].startswith("https://") and model["url"].endswith(model["name"])
+            assert model["directory"] in MODEL_FOLDERS
+            assert model["name"] in note and model["url"] in note
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "quick_restore"])
+def test_files_are_what_the_description_gives(definitions, name) -> None:
+    """Written by `python workflows/build.py`."""
+    from restoration.workflows.build import build, dumped
+
+    graph = build(name, definitions)
+    assert (FOLDER / "api" / f"{name}.json").read_text("utf-8") == dumped(graph.api())
+    assert json.loads(dumped(graph.ui())) == ui_of(name)
+
+
+def test_a_fresh_host_misses_nothing_but_files(definitions, comfy, name, registry) -> None:
+    """The host's own validation; the packs' nodes are in its table for it."""
+    import asyncio
+
+    import execution
+
+    registry.update(definitions)
+    prompt = api_of(name)
+    valid, error, _, problems = asyncio.run(execution.validate_prompt("0", prompt, None))
+    refused = {
+        (prompt[number]["class_type"], each["extra_info"]["input_name"])
+        for number, problem in problems.items()
+        for each in problem["errors"]
+    }
+    assert valid or refused, error
+    assert all(installed_elsewhere(*each) for each in refused), problems
+    if any(node["class_type"] in MODEL_INPUTS for node in prompt.values()):
+        assert {kind for kind, _ in refused} & set(MODEL_INPUTS)
+
+
+@pytest.fixture
+def registry(comfy):
+    """ComfyUI's node table, put back after the test."""
+    before = dict(comfy.nodes.NODE_CLASS_MAPPINGS)
+    yield comfy.nodes.NODE_CLASS_MAPPINGS
+    comfy.nodes.NODE_CLASS_MAPPINGS.clear()
+    comfy.nodes.NODE_CLASS_MAPPINGS.update(before)
+
+
+def test_thumbnails(name) -> None:
+    from PIL import Image
+
+    path = FOLDER / f"{name}.jpg"
+    assert path.stat().st_size < 64_000
+    assert Image.open(path).format == "JPEG"
