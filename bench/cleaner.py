@@ -79,15 +79,15 @@ class Bar:
         return self.value >= self.least
 
 
-def load_photo(name: str) -> Array:
-    """A photograph of scikit-image's package by file name, HWC uint8 RGB, at most 512 on a side."""
+def load_photo(name: str, largest: int = LARGEST) -> Array:
+    """A photograph of scikit-image's package by file name, HWC uint8 RGB, its middle cut out."""
     import skimage
 
     folder = Path(skimage.__file__).parent / "data"
     path = next(p for p in (folder / f"{name}.png", folder / f"{name}.jpg") if p.exists())
     photo = Image.open(path).convert("RGB")
     width, height = photo.size
-    w, h = min(width, LARGEST), min(height, LARGEST)
+    w, h = min(width, largest), min(height, largest)
     left, top = (width - w) // 2, (height - h) // 2
     return np.asarray(photo.crop((left, top, left + w, top + h)))
 
@@ -212,15 +212,18 @@ CLASSIC: dict[str, Method] = {
 
 
 def evaluate(
-    methods: dict[str, Method], names: Iterable[str] = PHOTOS, save: Path | None = None
+    methods: dict[str, Method],
+    names: Iterable[str] = PHOTOS,
+    save: Path | None = None,
+    largest: int = LARGEST,
 ) -> list[Row]:
     """Runs every method on every version of the named photos, the clean one included.
 
-    `methods` must hold "ours". `save` writes clean, input and output pictures into a folder.
+    `methods` must hold "ours". `largest` is the side that photos are cut to. `save` writes clean, input and output pictures into a folder.
     """
     rows = []
     for name in names:
-        photo = load_photo(name)
+        photo = load_photo(name, largest)
         versions = {**degradations(photo, name), ("clean", ""): photo}
         for (kind, level), bad in versions.items():
             outputs = {method: run(bad) for method, run in methods.items()}

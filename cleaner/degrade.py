@@ -25,7 +25,7 @@ RESAMPLING = (
     Image.Resampling.BOX,
 )
 MODES = ("clean", "nearly clean", "noise", "jpeg", "mixed")
-SHARES = (0.08, 0.07, 0.13, 0.17, 0.55)
+SHARES = (0.10, 0.08, 0.08, 0.28, 0.46)
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -161,8 +161,8 @@ def training_pair(
         area = (area - 128) * gain.astype(np.float32) + 128 + rng.uniform(-25, 25)
     if mode is None:
         mode = str(rng.choice(MODES, p=SHARES))
-    if rng.random() < 0.10:
-        area = add_noise(rng, area, rng.uniform(0.3, 2.5))
+    if rng.random() < (0.15 if mode in ("noise", "mixed") else 0.4):
+        area = add_noise(rng, area, rng.uniform(0.3, 4.0))
     clean = quantize(area)
     bad = degrade(rng, clean, mode)
     y, x = (int(v) for v in rng.integers(0, MARGIN + 1, 2))

@@ -250,7 +250,7 @@ def train(args: argparse.Namespace) -> None:
         nn.utils.clip_grad_norm_(network.parameters(), args.clip)
         optimizer.step()
         step += 1
-        decay = min(0.998, (step + 1) / (step + 10))
+        decay = min(args.average, (step + 1) / (step + 10))
         with torch.no_grad():
             for key, value in network.state_dict().items():
                 average[key].lerp_(value, 1 - decay)
@@ -289,6 +289,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--patch", type=int, default=128, help="side of a training patch")
     parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--average", type=float, default=0.998, help="decay of averaged weights")
     parser.add_argument("--clip", type=float, default=0.5, help="limit of the gradient's norm")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 2)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from restoration.common.faces import (
     BORDER,
     FACE_SIZE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from restoration.common.prompts import PROMPT_STYLES, negative_prompt, positive_prompt
 
 QUALITY = "clean, high-resolution, 8k"

@@ -139,9 +139,7 @@ def test_landmarks_come_back_in_the_pictures_own_pixels(comfy, folder, size) -> 
     assert (points[:, 0, 1] < points[:, 2, 1]).all() and (points[:, 2, 1] < points[:, 4, 1]).all()
 
 
-def test_missing_file_and_missing_library_say_what_to_do(
-    comfy, folder, crop, monkeypatch
-) -> None:
+def test_missing_file_and_missing_library_say_what_to_do(comfy, folder, crop, monkeypatch) -> None:
     pytest.importorskip("cv2")
     with pytest.raises(FileNotFoundError, match=rf"{YUNET}.*restoration.*https://.*`mask`"):
         crop(torch.rand(1, 64, 64, 3))

@@ -146,7 +146,11 @@ def test_links_are_consistent(definitions, name) -> None:
 def test_nothing_overlaps_and_groups_frame_their_nodes(name) -> None:
     ui = ui_of(name)
     boxes = [
-        (node["pos"][0], node["pos"][1] - 30, *(p + s for p, s in zip(node["pos"], node["size"])))
+        (
+            node["pos"][0],
+            node["pos"][1] - 30,
+            *(p + s for p, s in zip(node["pos"], node["size"], strict=True)),
+        )
         for node in ui["nodes"]
     ]
     frames = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in ui["groups"])]
