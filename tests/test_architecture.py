@@ -51,7 +51,7 @@ def imported(path: Path) -> tuple[set[str], set[str]]:
             base = folder[: len(folder) - node.level + 1]
             parts = [*base, *(node.module or "").split(".")]
             names = [alias.name for alias in node.names]
-            inside |= {p for p in ([parts[0]] if parts[0] else names)}
+            inside |= set([parts[0]] if parts[0] else names)
     return absolute, inside
 
 
@@ -63,7 +63,9 @@ def test_imports_point_one_way(folder: str, path: Path) -> None:
     absolute, inside = imported(path)
     assert inside <= MAY_IMPORT[folder], f"{path.name} imports {inside - MAY_IMPORT[folder]}"
     if folder not in ("nodes", "host", ""):
-        assert not absolute & HOST_MODULES, f"{path.name} imports ComfyUI: {absolute & HOST_MODULES}"
+        assert not absolute & HOST_MODULES, (
+            f"{path.name} imports ComfyUI: {absolute & HOST_MODULES}"
+        )
 
 
 @pytest.mark.parametrize("path", files("common"), ids=lambda p: p.name)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from restoration.common.images import from_image, match_batch, to_image
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+
 from restoration.common.resample import pad_to, resize, round_up
 
 

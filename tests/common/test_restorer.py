@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from restoration.common import restorer
 from restoration.common.restorer import Padding, blend, load_bundled, restore, unclamped
 

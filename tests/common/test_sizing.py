@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from restoration.common.resample import resize
 from restoration.common.sizing import at_least, finish, prepare, scaled_size
 
@@ -23,7 +24,7 @@ def test_any_size_in_exactly_the_asked_size_out(h, w, b, c, factor, min_side, mu
     working, info = prepare(torch.rand(b, h, w, c), factor, min_side, multiple, fit)
     assert working.shape[0] == b and working.shape[-1] == 3
     assert working.shape[1] % multiple == 0 and working.shape[2] % multiple == 0
-    assert 0 <= working.min() and working.max() <= 1
+    assert working.min() >= 0 and working.max() <= 1
     for method in ("none", "wavelet"):
         result = finish(working, info, method)
         assert result.shape == (b, *scaled_size((h, w), factor), c)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from restoration.common.tiling import (
     Tile,
     gaussian_window,
@@ -44,7 +47,7 @@ def test_neighbours_overlap_by_at_least_the_overlap(length: int, tile: int, over
     starts = tile_starts(length, tile, overlap)
     assert starts[0] == 0 and starts[-1] == max(0, length - tile)
     assert starts == sorted(set(starts))
-    assert all(b - a <= tile - overlap for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= tile - overlap for a, b in pairwise(starts))
 
 
 @given(st.integers(1, 2000), st.integers(1, 600), st.integers(1, 600))

@@ -64,7 +64,9 @@ def test_every_node_has_help_in_both_languages(nodes) -> None:
             text = page.read_text(encoding="utf-8")
             assert text.startswith("# "), page
             for part in node.define_schema().inputs:
-                assert f"`{part.id}`" in text, f"{page.relative_to(ROOT)} does not tell of {part.id}"
+                assert f"`{part.id}`" in text, (
+                    f"{page.relative_to(ROOT)} does not tell of {part.id}"
+                )
     pages = {path.stem for path in docs.glob("*.md")}
     assert pages == set(nodes), "help pages without a node, or the reverse"
 
