@@ -60,6 +60,23 @@ def add_noise(rng: Rng, image: Array, sigma: float) -> Array:
     return image + sigma * noise
 
 
+def add_grain(rng: Rng, image: Array, strength: float) -> Array:
+    """Fine texture of the thing itself, such as brick, plaster or film: gray, now and then tinted."""
+    height, width, _ = image.shape
+    grain = rng.standard_normal((height, width, 1), dtype=np.float32)
+    if rng.random() < 0.6:
+        width_of_grain = rng.uniform(0.3, 0.9)
+        grain = gaussian_filter(grain, (width_of_grain, width_of_grain, 0))
+        grain = grain / (grain.std() + 1e-6)
+    if rng.random() < 0.5:  # rougher here than there
+        rough = gaussian_filter(
+            rng.standard_normal((height, width, 1), dtype=np.float32), (12, 12, 0)
+        )
+        grain = grain * np.clip(1 + rough / (rough.std() + 1e-6), 0, 2)
+    tint = np.ones(3) if rng.random() < 0.7 else np.exp(rng.normal(0, 0.3, 3))
+    return image + strength * grain * tint.astype(np.float32)
+
+
 def add_blur(rng: Rng, image: Array, strength: float) -> Array:
     """Gaussian blur of about `strength` pixels: round, oblong, or a small box (defocus, motion)."""
     if rng.random() < 0.7:
@@ -161,8 +178,8 @@ def training_pair(
         area = (area - 128) * gain.astype(np.float32) + 128 + rng.uniform(-25, 25)
     if mode is None:
         mode = str(rng.choice(MODES, p=SHARES))
-    if rng.random() < (0.15 if mode in ("noise", "mixed") else 0.4):
-        area = add_noise(rng, area, rng.uniform(0.3, 4.0))
+    if rng.random() < 0.4:
+        area = add_grain(rng, area, rng.uniform(0.3, 5.0))
     clean = quantize(area)
     bad = degrade(rng, clean, mode)
     y, x = (int(v) for v in rng.integers(0, MARGIN + 1, 2))

@@ -141,7 +141,7 @@ def stones(rng: Rng, size: int) -> Array:
         bend = spectral_field(rng, size, size, 1.3).ravel() * rng.uniform(0, 0.15) * pitch
         where = where + np.stack([bend, -bend], 1)
     where = where * [1.0, rng.uniform(0.5, 1.0)]
-    distance, index = KDTree(points).query(where, k=2)
+    distance, index = (np.asarray(found) for found in KDTree(points).query(where, k=2))
     border = ((distance[:, 1] - distance[:, 0]) / pitch).reshape(size, size)
     tilt = rng.normal(0, 1, (count, 2))
     offset = (where - points[index[:, 0]]) / pitch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor
 
@@ -77,6 +77,8 @@ def prepare(
     zeros (DiffBIR), `stretch` resizes down to the next multiple (PASD, SeeSR).
     Returns the working IMAGE B H' W' 3 in 0..1 and what `finish` needs.
     """
+    if fit not in get_args(Fit):
+        raise ValueError(f"`fit` is {fit!r}; choose one of {', '.join(get_args(Fit))}.")
     pixels, alpha = from_image(image)
     output = scaled_size((pixels.shape[-2], pixels.shape[-1]), upscale_by)
     enlarged = content = at_least(output, min_side)

@@ -253,7 +253,7 @@ class ComfyServer:
     """Front end to serve; None serves an empty page, which is enough without a browser."""
     python: str = field(default_factory=lambda: os.environ.get("COMFYUI_PYTHON", sys.executable))
     extra_arguments: Sequence[str] = ()
-    start_timeout: float = 300.0
+    start_timeout: float = 600.0
     cpu: bool = True
     """False lets ComfyUI choose its device."""
 

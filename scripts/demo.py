@@ -32,6 +32,7 @@ WORKFLOW = ROOT / "workflows" / "api" / "quick_restore.json"
 PHOTO = ROOT / "scripts" / "photo" / "degraded.jpg"
 REFERENCE = ROOT / "scripts" / "photo" / "reference.jpg"
 PANEL_WIDTH = 640
+THUMBNAIL = 448
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,9 @@ def split(before: Image.Image, after: Image.Image) -> Image.Image:
     middle = after.width // 2
     picture = before.copy()
     picture.paste(after.crop((middle, 0, after.width, after.height)), (middle, 0))
-    ImageDraw.Draw(picture).line([(middle, 0), (middle, after.height)], "white", 2)
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    middle = picture.width // 2
+    ImageDraw.Draw(picture).line([(middle, 0), (middle, picture.height)], "white", 2)
     return picture
 
 
@@ -251,7 +254,7 @@ def report(
         panels.append(("Reference", clean))
     after.save(output / f"{stem}_restored.png")
     labelled(panels).save(output / f"{stem}_comparison.png")
-    split(before, after).save(output / f"{stem}_split.jpg", quality=90)
+    split(before, after).save(output / f"{stem}_split.jpg", quality=85)
     for what in ("restored.png", "comparison.png", "split.jpg"):
         print(f"  {output / f'{stem}_{what}'}")
 

@@ -27,6 +27,10 @@ NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
 TIER_SECONDS = 1800
 HOST_TIERS = ("host", "server", "browser")
+WORKERS = ("-n", str(min(os.cpu_count() or 1, 4)))
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+"""For tests of tiny tensors in several processes: more threads only get in each other's way. The
+hash seed, so that all processes collect tests made from sets in the same order."""
 NO_HOST = (
     "no ComfyUI found and none could be installed: set COMFYUI_PATH to a checkout, "
     "or put one at ~/comfy/ComfyUI"
@@ -62,7 +66,7 @@ class Row:
     def __str__(self) -> str:
         name = f"{self.tier:<8} {self.where:<16}"
         if self.not_run:
-            return f"{name} NOT TESTED: {self.not_run}"
+            return f"{name} NOT TESTED"
         counts = self.verdict or f"{self.passed} passed"
         if self.failed:
             counts += f", {self.failed} FAILED"
@@ -90,13 +94,13 @@ def run(command: Sequence[str | Path], **environ: str) -> int:
         return 124
 
 
-def lint(name: str, *command: str) -> Row:
-    """One linter as a row: passed or failed."""
+def lint(tier: str, name: str, *command: str) -> Row:
+    """One linter as a row: clean or failed."""
     heading(" ".join((name, *command)))
     started = time.monotonic()
     tool = Path(sys.executable).with_name(name)
     code = run([tool, *command])
-    return Row(name, command[0] if command else "", verdict="FAILED" if code else "clean",
+    return Row(tier, name, verdict="FAILED" if code else "clean",
                seconds=time.monotonic() - started)  # fmt: skip
 
 
@@ -106,10 +110,11 @@ def pytest(tier: str, where: str, marks: str, arguments: Sequence[str], **enviro
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         xml = Path(folder) / "result.xml"
-        tool = Path(sys.executable).with_name(
-            "pytest"
-        )  # `python -m` would put the root on sys.path
-        code = run([tool, "tests", "-m", marks, "-q", f"--junitxml={xml}", *arguments], **environ)
+        # Not `python -m pytest`, which would put the root on sys.path.
+        tool = Path(sys.executable).with_name("pytest")
+        named = any((ROOT / word.split("::")[0]).exists() for word in arguments)
+        words = [*arguments] if named else ["tests", *arguments]
+        code = run([tool, *words, "-m", marks, "-q", f"--junitxml={xml}"], **environ)
         row = read_junit(tier, where, xml) if xml.is_file() else Row(tier, where)
     row.seconds = time.monotonic() - started
     if code == NO_TESTS:
@@ -154,7 +159,10 @@ def host_rows(host: Host, arguments: Sequence[str]) -> list[Row]:
     """The three tiers that need a host, each in a process of its own."""
     where = f"ComfyUI {host.version}"
     environ = {"COMFYUI_PATH": str(host.path)}
-    rows = [pytest(tier, where, tier, arguments, **environ) for tier in ("host", "server")]
+    rows = [
+        pytest("host", where, "host", [*WORKERS, *arguments], **ONE_THREAD, **environ),
+        pytest("server", where, "server", arguments, **environ),
+    ]
     if comfy_host.find_chromium() is None:
         return [*rows, Row("browser", where, not_run=NO_CHROMIUM)]
     if comfy_host.find_frontend(host) is None:
@@ -170,9 +178,9 @@ def table(rows: Sequence[Row], seconds: float) -> None:
     passed = sum(row.passed for row in rows)
     failed = sum(row.failed or row.bad for row in rows)  # a linter counts as one
     skipped = sum(row.skipped.total() for row in rows)
-    gaps = [row for row in rows if row.not_run]
-    for row in gaps:
-        print(f"!!! NOT TESTED: {row.tier} tier, {row.where}: {row.not_run}")
+    for reason in dict.fromkeys(row.not_run for row in rows if row.not_run):
+        gaps = (f"{row.tier} ({row.where})" for row in rows if row.not_run == reason)
+        print(f"!!! NOT TESTED: {', '.join(gaps)}: {reason}")
     ending = f"{passed} passed, {skipped} skipped in {seconds:.0f}s"
     print(f"{f' {failed} failed, {ending} ' if failed else f' {ending} ':=^80}", flush=True)
 
@@ -187,17 +195,13 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     rows = [
-        lint("ruff", "check", "--extend-exclude", ".comfy,output", "."),
-        lint("ruff", "format", "--check", "--extend-exclude", ".comfy,output", "."),
-        lint("pyright"),
+        lint("lint", "ruff", "check", "--extend-exclude", ".comfy,output", "."),
+        lint("format", "ruff", "format", "--check", "--extend-exclude", ".comfy,output", "."),
+        # Else it looks for packages in whichever Python comes first in PATH.
+        lint("types", "pyright", "--pythonpath", sys.executable),
     ]
-    workers = min(os.cpu_count() or 1, 4)
     no_host = " and ".join(f"not {tier}" for tier in HOST_TIERS)
-    # The workers must collect tests made from sets in the same order.
-    rows.append(
-        pytest("pure", "without a host", no_host, ["-n", str(workers), *arguments],
-               OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
-    )  # fmt: skip
+    rows.append(pytest("pure", "without a host", no_host, [*WORKERS, *arguments], **ONE_THREAD))
     if hosts and comfy_host.find_chromium() is None:
         install_chromium()
     for host in hosts:

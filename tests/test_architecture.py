@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "nodes": {"nodes", "host", "common", *METHODS},
     "host": {"host", "common", *METHODS},
     "common": {"common"},
-    **{method: {method, "common"} for method in METHODS},
+    **{method: {method, "common"} for method in sorted(METHODS)},
 }
 # What torch code may use without costing the user an installation: ComfyUI ships all of it.
 COMMON_LIBRARIES = {"torch", "einops", "kornia", "numpy", "safetensors", "scipy", "spandrel"}

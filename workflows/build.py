@@ -239,7 +239,7 @@ class Graph:
             "nodes": [self._note(), *drawn],
             "links": links,
             "groups": self.groups,
-            "extra": {"ds": {"scale": 0.5, "offset": [60, 160]}},
+            "extra": {"ds": {"scale": 0.5, "offset": [110, 170]}},
             "version": 0.4,
         }
 

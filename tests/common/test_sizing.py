@@ -110,3 +110,8 @@ def test_a_foreign_picture_gets_a_sentence() -> None:
 def test_an_absurd_enlargement_gets_a_sentence() -> None:
     with pytest.raises(ValueError, match=r"512000x512 .*at most 16384 a side"):
         prepare(torch.rand(1, 1, 1000, 3), 1.0, 512, 8, "pad")
+
+
+def test_an_unknown_fit_gets_a_sentence() -> None:
+    with pytest.raises(ValueError, match="`fit` is 'squeeze'; choose one of pad, stretch, black"):
+        prepare(torch.rand(1, 8, 8, 3), 1.0, 0, 8, "squeeze")  # type: ignore

@@ -1,0 +1,1 @@
+"""StyleID (CVPR 2024). Its place in the house; nothing is here yet."""
