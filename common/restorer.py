@@ -77,8 +77,8 @@ def unclamped(
     return run
 
 
-BUNDLED_PADDING = Padding(16)
-"""Our NAFNet halves its input up to four times and would fill what is missing with black."""
+BUNDLED_PADDING = Padding(8)
+"""Our NAFNet halves its input three times and would fill what is missing with black."""
 
 
 def load_bundled() -> ImageModelDescriptor:
