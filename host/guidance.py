@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -97,7 +98,7 @@ def next_sigma(sample_sigmas: Tensor, sigma: float) -> float:
     return float(lower.max()) if len(lower) else 0.0
 
 
-class RestorationGuidance:
+class RestorationGuidance(ABC):
     """Post-CFG function that moves x0 toward a target over a part of the run."""
 
     def __init__(
@@ -121,8 +122,11 @@ class RestorationGuidance:
         coef = mean_coef(unrounded(sigma), unrounded(following))
         return self.guide(x0, coef, model)
 
+    @abstractmethod
     def guide(self, x0: Tensor, coef: float, model: Any) -> Tensor:
-        raise NotImplementedError
+        """x0 after the guidance of one step, B C h w in the model's latent scale. coef: see
+        `mean_coef`."""
+        ...
 
     def where(self, x0: Tensor) -> Tensor | float:
         """The mask at the size of x0, B 1 h w; 1 without one."""

@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from restoration.common import restorer
-from restoration.common.restorer import Padding, blend, load_bundled, restore, unclamped
+from restoration.common.restorer import (
+    Padding,
+    blend,
+    load_bundled,
+    padding_of,
+    restore,
+    unclamped,
+)
 
 pytest.importorskip("spandrel", reason="spandrel runs the stage-1 networks: pip install spandrel")
 
@@ -13,6 +20,23 @@ def test_padding_sizes() -> None:
     assert Padding(64).size(1, 65) == (64, 128)
     assert Padding(1, minimum=16).size(3, 40) == (16, 40)
     assert Padding(8, square=True).size(9, 30) == (32, 32)
+
+
+def test_diffbirs_swinir_gets_zeros_and_scunet_its_own_edge() -> None:
+    """The golden cases of SwinIR are multiples of 64, so its padding is checked here."""
+    from restoration.tests.golden.runners_foundation import stage_1_descriptor
+    from restoration.tests.golden.suite import FOLDER, read_case
+
+    case = read_case(FOLDER / "diffbir" / "swinir_tiny.json")
+    descriptor = stage_1_descriptor(case)
+    assert padding_of(descriptor) == Padding(64, "zeros")
+    picture = case.tensors["lq"][..., :100, :70]
+    with torch.no_grad():
+        padded = torch.nn.functional.pad(picture, (0, 58, 0, 28))
+        expected = descriptor.model.eval()(padded)[..., :100, :70]
+        assert torch.equal(unclamped(descriptor)(picture), expected)
+    scunet = stage_1_descriptor(read_case(FOLDER / "diffbir" / "scunet_tiny.json"))
+    assert padding_of(scunet) == Padding(64, "replicate")
 
 
 def test_strength_is_exact_at_both_ends() -> None:

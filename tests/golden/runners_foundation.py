@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
+from spandrel import ImageModelDescriptor, ModelLoader
 from torch import Tensor
 
 from restoration.common.color import adain, mean_std, wavelet_color_fix, wavelet_decomposition
 from restoration.common.resample import round_up
-from restoration.common.restorer import padding_of, unclamped
+from restoration.common.restorer import unclamped
 from restoration.common.sizing import at_least, scaled_size
 from restoration.common.tiling import plan_tiles, tile_weights
 from restoration.tests.golden.suite import GoldenCase, golden
@@ -126,17 +127,20 @@ def swinir_buffers(keys: list[str], window: int, side: int) -> dict[str, Tensor]
     return {key: mask if key.endswith("attn_mask") else relative for key in keys}
 
 
-@golden("diffbir", "SwinIR (stage 1)", "BSRNet (RRDBNet)", "SCUNet")
-def stage_1(case: GoldenCase, get) -> None:
-    from spandrel import ModelLoader
-
+def stage_1_descriptor(case: GoldenCase) -> ImageModelDescriptor:
+    """The case's network with its seeded weights, as spandrel loads it."""
     weights = case.state_dict()
     if case.data["buffers"]:
         side = case.config["img_size"] // case.config["patch_size"]
         weights |= swinir_buffers(case.data["buffers"], case.config["window_size"], side)
     descriptor = ModelLoader().load_from_state_dict(weights)
-    # A tiny SwinIR has the full one's padding: its unshuffle factor decides.
-    network = unclamped(descriptor, padding_of(descriptor))
+    assert isinstance(descriptor, ImageModelDescriptor)
+    return descriptor
+
+
+@golden("diffbir", "SwinIR (stage 1)", "BSRNet (RRDBNet)", "SCUNet")
+def stage_1(case: GoldenCase, get) -> None:
+    network = unclamped(stage_1_descriptor(case))
     with torch.no_grad():
         case.check_all({"restored": network(case.tensors["lq"])})
 
@@ -149,8 +153,6 @@ def stage_1(case: GoldenCase, get) -> None:
 )
 def stage_1_manifest(case: GoldenCase, get) -> None:
     """The published file's keys and shapes load strictly, through spandrel."""
-    from spandrel import ModelLoader
-
     (group,) = case.manifest().values()
     weights = {
         key: torch.zeros(1, dtype=torch.long if kind == "int" else torch.float32).expand(shape)
