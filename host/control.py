@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import comfy.cldm.cldm
 import comfy.controlnet
 import comfy.latent_formats
 import comfy.ops
@@ -18,20 +17,18 @@ import comfy.sample
 import comfy.utils
 import torch
 from comfy import model_management as mm
-from comfy.ldm.modules.diffusionmodules.util import timestep_embedding
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..common.diffusion import q_sample
-from ..common.images import match_batch
 from ..common.resample import resize
 from ..common.schedule import signal
-from ..common.tiling import Tile
 from ..diffbir.checkpoint import convert
 from ..diffbir.config import SD21, ControlConfig
 from .conditioning import AREAS_KEY, Conditioning, attach_control
+from .control_encoder import ControlEncoder
 from .loading import read_file
-from .tiles import Area, current_tile
+from .tiles import View
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +37,9 @@ PIXELS_PER_CELL = 8 * 8
 Control = dict[str, list[Tensor]]
 
 
-class DiffBIRControlNet(comfy.cldm.cldm.ControlNet):
-    """IRControlNet (DiffBIR, Lin et al. 2023): the host's control encoder without its hint encoder. The condition
-    latent enters beside the noisy one, through a first convolution with twice the channels."""
+class DiffBIRControlNet(ControlEncoder):
+    """IRControlNet (DiffBIR, Lin et al. 2023): the condition latent enters beside the noisy one,
+    through a first convolution with twice the channels."""
 
     def __init__(
         self,
@@ -51,51 +48,21 @@ class DiffBIRControlNet(comfy.cldm.cldm.ControlNet):
         device: torch.device | str | None = None,
         operations: Any = comfy.ops.manual_cast,
     ) -> None:
-        super().__init__(
-            image_size=32,
-            in_channels=config.in_channels + config.hint_channels,
-            model_channels=config.model_channels,
-            hint_channels=config.hint_channels,
-            num_res_blocks=config.num_res_blocks,
-            channel_mult=config.channel_mult,
-            num_head_channels=config.num_head_channels,
-            use_spatial_transformer=True,
-            use_linear_in_transformer=True,
-            transformer_depth=config.transformer_depths,
-            transformer_depth_middle=config.transformer_depth,
-            context_dim=config.context_dim,
-            legacy=False,
+        unet_config = {
+            "in_channels": config.in_channels + config.hint_channels,
+            "model_channels": config.model_channels,
+            "num_res_blocks": config.num_res_blocks,
+            "channel_mult": config.channel_mult,
+            "num_head_channels": config.num_head_channels,
+            "use_linear_in_transformer": True,
+            "transformer_depth": config.transformer_depths,
+            "transformer_depth_middle": config.transformer_depth,
+            "context_dim": config.context_dim,
             # Stable Diffusion 2.1 overflows in half precision without it, like the host's SD20.
-            attn_precision=torch.float32,
-            dtype=dtype,
-            device=device,
-            operations=operations,
-        )
-        del self.input_hint_block
+            "attn_precision": torch.float32,
+        }
+        super().__init__(unet_config, operations, dtype=dtype, device=device)
         self.config = config
-
-    def forward(
-        self, x: Tensor, hint: Tensor, timesteps: Tensor, context: Tensor, **_: Any
-    ) -> Control:
-        """x: B C h w, noisy latent in the variance-preserving scale. hint: B C' h w in the model's
-        latent scale. timesteps: B, 0..999. context: B N D. Returns residuals, shallow to deep."""
-        emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(x.dtype))
-        h = torch.cat([x, hint], 1)
-        residuals = []
-        for block, zero_conv in zip(self.input_blocks, self.zero_convs, strict=True):
-            h = block(h, emb, context)
-            residuals.append(zero_conv(h, emb, context))
-        h = self.middle_block(h, emb, context)
-        return {"middle": [self.middle_block_out(h, emb, context)], "output": residuals}
-
-    def residuals_per_cell(self) -> float:
-        """Values in all residuals for every cell of the latent."""
-        convs = [*self.zero_convs, self.middle_block_out]
-        levels = len(self.config.channel_mult)
-        return sum(
-            conv[0].weight.shape[0] / 4 ** min(i // (self.config.num_res_blocks + 1), levels - 1)
-            for i, conv in enumerate(convs)
-        )
 
 
 class DiffBIRControl(comfy.controlnet.ControlNet):
@@ -199,15 +166,17 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             if t[0] > first or t[0] < last:
                 return previous
 
-        tile = current_tile(transformer_options)
-        areas = cond.get(AREAS_KEY, (None,) * batched_number)
+        view = View.of(x_noisy, transformer_options, cond.get(AREAS_KEY, (None,) * batched_number))
         mask = None
-        hint = self._foreign_part(x_noisy, tile)
+        hint = self._foreign_part(x_noisy, view)
         if hint is None:
-            whole = self._whole_hint(x_noisy, tile, areas)
-            hint = _parts(whole, x_noisy, tile, areas, "the condition latent")
+            whole = self._whole_hint(x_noisy, view)
+            hint = view.rows(lambda place: place.crop(whole), "the condition latent")
+            if hint.shape[-2:] != x_noisy.shape[-2:]:
+                raise ValueError(_misfit(whole, (x_noisy.shape[-2], x_noisy.shape[-1])))
             if self.mask is not None:
-                mask = _parts(self._whole_mask(self.mask, whole), x_noisy, tile, areas, "the mask")
+                whole_mask = self._whole_mask(self.mask, whole)
+                mask = view.rows(lambda place: place.crop(whole_mask), "the mask")
                 if not mask.any():
                     return previous
 
@@ -215,12 +184,14 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         context = cond.get("crossattn_controlnet", cond["c_crossattn"])
         self._check_text(context)
         sampling = self.model_sampling_current
-        control = self.control_model(
-            x=sampling.calculate_input(t, x_noisy).to(dtype),
-            hint=hint.to(x_noisy.device, dtype),
+        x = sampling.calculate_input(t, x_noisy).to(dtype)
+        residuals, middle = self.control_model(
+            x=torch.cat([x, hint.to(x)], 1),
             timesteps=sampling.timestep(t).float(),
             context=mm.cast_to_device(context, x_noisy.device, dtype),
+            options=transformer_options,
         )
+        control = {"output": residuals, "middle": [middle]}
         if mask is not None:
             mask = mask.to(x_noisy.device, dtype)
             for residuals in control.values():
@@ -229,10 +200,10 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
                     residual *= interpolate(mask, residual.shape[-2:], mode="area")
         return self.control_merge(control, previous, output_dtype=None)
 
-    def _foreign_part(self, x: Tensor, tile: Tile | None) -> Tensor | None:
+    def _foreign_part(self, x: Tensor, view: View) -> Tensor | None:
         """The part of the hint that another pack's tiler has put in place for this call."""
         hint = self.cond_hint
-        if hint is None or tile is not None:
+        if hint is None or view.tiles:
             return None
         if (hint.shape[0], *hint.shape[-2:]) != (x.shape[0], *x.shape[-2:]):
             return None
@@ -244,12 +215,10 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             )
         return hint
 
-    def _whole_hint(self, x: Tensor, tile: Tile | None, areas: tuple[Area | None, ...]) -> Tensor:
+    def _whole_hint(self, x: Tensor, view: View) -> Tensor:
         """B C H W for the whole picture, in the model's scale, on the device of x."""
-        full = None  # unknown: the host does not tell how large the latent around an area is
-        if tile is not None:
-            full = (tile.full_height, tile.full_width)
-        elif not any(areas):
+        full = view.full_size
+        if full is None and not any(view.areas):
             full = (x.shape[-2], x.shape[-1])
         if self._hint is None:
             hint = self.cond_hint_original
@@ -307,26 +276,6 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
                 f"{wanted}: it belongs to Stable Diffusion 2.1. Load an SD 2.1 checkpoint "
                 "(v2-1_512-ema-pruned, or DiffBIR's own base for v2.1) with its CLIP."
             )
-
-
-def _parts(
-    whole: Tensor, x: Tensor, tile: Tile | None, areas: tuple[Area | None, ...], name: str
-) -> Tensor:
-    """The part of the whole picture that every row of x shows. whole: B C H W; x: rows of one
-    chunk after the other. Returns as many rows as x."""
-    rows = match_batch(whole, x.shape[0] // len(areas), name)
-    if tile is not None:
-        rows = tile.crop(rows)
-    parts = []
-    for area in areas:
-        part = rows
-        if area is not None:
-            height, width, top, left = area
-            part = rows[..., top : top + height, left : left + width]
-        if part.shape[-2:] != x.shape[-2:]:
-            raise ValueError(_misfit(whole, (x.shape[-2], x.shape[-1])))
-        parts.append(part)
-    return torch.cat(parts)
 
 
 def _misfit(hint: Tensor, wanted: tuple[int, int]) -> str:

@@ -25,7 +25,7 @@ from ..diffbir.guidance import (
     latent_mse_weight,
     mean_coef,
 )
-from .sampling import check_prediction
+from .sampling import PercentRange, check_prediction, in_range
 
 KEY = "diffusion_restoration_guidance"
 
@@ -33,18 +33,8 @@ BACKWARD_MEMORY = 4
 """Memory of a decode with its backward pass, in units of the host's estimate of a decode: the
 tensors kept for the backward pass alone are 2.6 (counted for Stable Diffusion's decoder)."""
 
-PercentRange = tuple[float, float]
 Args = dict[str, Any]
 """What the host hands to a pre- or post-CFG function."""
-
-
-def in_range(model_sampling: Any, sigma: float, percent: PercentRange) -> bool:
-    """Whether a noise level lies in a part of the run, both ends included.
-
-    The levels are looked up at every step: a node after ours may change the model's schedule.
-    """
-    start, end = (float(model_sampling.percent_to_sigma(p)) for p in percent)
-    return end <= sigma <= start
 
 
 def guide_only(patched: Any, percent: PercentRange, growing: bool) -> None:

@@ -33,6 +33,7 @@ from ..pasd.sampling import unipc
 
 Version = Literal["eps", "v2.1"]
 Start = Literal["diffbir", "seesr", "pasd", "noise"]
+PercentRange = tuple[float, float]
 LatentDict = dict[str, Any]
 
 INFINITE_SIGMA = 1e8
@@ -50,6 +51,15 @@ def check_prediction(model_sampling: Any) -> None:
         f"This model predicts as {kinds[0].__name__} does; restoration needs eps or v prediction. "
         "Use a Stable Diffusion 1.x, 2.x or XL checkpoint (not a flow, EDM or x0 model)."
     )
+
+
+def in_range(model_sampling: Any, sigma: float, percent: PercentRange) -> bool:
+    """Whether a noise level lies in a part of the run, both ends included.
+
+    The levels are looked up at every step: a node after ours may change the model's schedule.
+    """
+    start, end = (float(model_sampling.percent_to_sigma(p)) for p in percent)
+    return end <= sigma <= start
 
 
 def training_table(model_sampling: Any) -> Tensor:

@@ -105,7 +105,7 @@ class Calls:
 
     def __enter__(self) -> Calls:
         def remember(module, args, inputs) -> None:
-            self.inputs.append(inputs)
+            self.inputs.append({**inputs, "hint": inputs["x"][:, 4:]})
 
         self.handle = self.network.register_forward_pre_hook(remember, with_kwargs=True)
         return self
@@ -336,10 +336,12 @@ def test_chains_with_core_controlnets_before_and_after(host, model, control) -> 
     (chained,) = call_model(model, x, timesteps, conds[0])
 
     network = {"timesteps": timesteps.float(), "context": text("good")}
+    hint = latent()["samples"] * SCALE
     with torch.no_grad():
+        residuals, middle = control.control_model(x=torch.cat([x, hint], 1), **network)
         outputs = [
             before.control_model(x=x, hint=picture().movedim(-1, 1), **network),
-            control.control_model(x=x, hint=latent()["samples"] * SCALE, **network),
+            {"output": residuals, "middle": [middle]},
             after.control_model(x=x, hint=picture().flip(1).movedim(-1, 1), **network),
         ]
     scaled = [
@@ -715,10 +717,12 @@ def test_an_interrupt_leaves_nothing_behind(host, model, control, vae) -> None:
 
 def test_a_picture_of_another_size_after_an_interrupt(host, model, control, vae) -> None:
     """The hint of the interrupted run must not serve the next one."""
+    from restoration.host.tiles import View
+
     conds = core_apply(host, plain(), control, picture(1, 96, 80), vae)
     attached = conds[0][0][1]["control"]
     attached.pre_run(model.model, lambda percent: 1e9 * (1 - percent))
-    attached._whole_hint(empty(), None, (None,))
+    attached._whole_hint(empty(), View.of(empty(), {}, [None]))
     assert attached._hint is not None
     out = sample(host, model, *conds, empty(1, 24, 20))
     fresh = core_apply(host, plain(), control, picture(1, 96, 80), vae)
