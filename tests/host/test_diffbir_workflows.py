@@ -7,91 +7,35 @@ cost time: the number of steps and the least size to work at.
 
 from __future__ import annotations
 
-import asyncio
-import json
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from restoration.tests.golden import seeded
 from restoration.tests.golden.runners_diffbir import control_config
 from restoration.tests.host.networks import SMALL, ldm_unet_config, unet_model
+from restoration.tests.host.workflow_runs import (
+    HEIGHT,
+    WIDTH,
+    Blocks,
+    TinyText,
+    photo,
+    replaced_loaders,
+    run,
+    shipped,
+    stage1,
+)
 
 pytestmark = pytest.mark.host
 
-API = Path(__file__).parent.parent.parent / "workflows" / "api"
-STEPS = 2
-WIDTH, HEIGHT = 28, 24
 SIZES = {
     "diffbir_v2_upscale": (4 * WIDTH, 4 * HEIGHT),
     "diffbir_v2.1_upscale": (4 * WIDTH, 4 * HEIGHT),
     "diffbir_denoise": (WIDTH, HEIGHT),
     "diffbir_face": (2 * WIDTH, 2 * HEIGHT),
 }
-
-
-class TinyText:
-    """A CLIP of no layers: every text becomes its own seeded tokens."""
-
-    seen: list[str] = []  # noqa: RUF012
-
-    def tokenize(self, text: str) -> str:
-        self.seen.append(text)
-        return text
-
-    def encode_from_tokens_scheduled(self, tokens: str) -> list:
-        shape = (1, 7, SMALL["context_dim"])
-        return [[torch.from_numpy(seeded.random_input(3, tokens or "empty", shape)), {}]]
-
-
-class Blocks:
-    """A VAE of no layers: a cell is the mean of its 8 x 8 pixels."""
-
-    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        cells = torch.nn.functional.avg_pool2d(pixels.movedim(-1, 1), 8)
-        return torch.cat([cells, cells.mean(1, keepdim=True)], 1) * 4 - 2
-
-    def decode(self, cells: torch.Tensor) -> torch.Tensor:
-        pixels = (cells[:, :3] + 2) / 4
-        return pixels.repeat_interleave(8, -1).repeat_interleave(8, -2).movedim(1, -1)
-
-
-class Enlarge(torch.nn.Module):
-    """A stage 1 that only counts."""
-
-    def __init__(self, scale: int) -> None:
-        super().__init__()
-        self.gain = torch.nn.Parameter(torch.ones(()))
-        self.scale, self.shapes = scale, []
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        self.shapes.append(tuple(pixels.shape))
-        large = pixels.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)
-        return self.gain * large
-
-
-def stage1(scale: int) -> Any:
-    from spandrel import ImageModelDescriptor
-    from spandrel.architectures.ESRGAN import ESRGANArch
-
-    network = Enlarge(scale)
-    return ImageModelDescriptor(
-        network,
-        network.state_dict(),
-        architecture=ESRGANArch(),
-        purpose="SR",
-        tags=[],
-        supports_half=False,
-        supports_bfloat16=False,
-        scale=scale,
-        input_channels=3,
-        output_channels=3,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -111,24 +55,8 @@ def networks(comfy) -> SimpleNamespace:
 
 @pytest.fixture
 def stages(comfy, networks):
-    """The host's node table with ours in it and the loaders replaced; gives the stage-1 networks
-    by file name."""
-    from restoration.workflows.build import host_definitions
-
-    table = comfy.nodes.NODE_CLASS_MAPPINGS
-    before = dict(table)
-    table.update(host_definitions())
+    """The loaders replaced; gives the stage-1 networks by file name."""
     used: dict[str, Any] = {}
-
-    def loader(name: str, types: tuple[str, ...], load: Any) -> None:
-        body = {
-            "INPUT_TYPES": classmethod(lambda cls: {"required": {name: ("STRING", {})}}),
-            "RETURN_TYPES": types,
-            "FUNCTION": "load",
-            "load": lambda self, **given: load(given[name]),
-        }
-        kind = {"ckpt_name": "CheckpointLoaderSimple", "model_name": "UpscaleModelLoader"}
-        table[kind.get(name, "DiffBIRControlLoader")] = type("Loader", (), body)
 
     def base(file: str) -> tuple:
         model = networks.v if "zsnr" in file else networks.eps
@@ -138,75 +66,17 @@ def stages(comfy, networks):
         used[file] = stage1(4 if file == "BSRNet.pth" else 1)
         return (used[file],)
 
-    loader("ckpt_name", ("MODEL", "CLIP", "VAE"), base)
-    loader("model_name", ("UPSCALE_MODEL",), stage)
-    loader("control_net_name", ("CONTROL_NET",), lambda file: (networks.control,))
-    TinyText.seen.clear()
-    yield used
-    table.clear()
-    table.update(before)
-
-
-class Server:
-    """What the executor reports to."""
-
-    client_id = None
-    last_node_id = None
-    last_prompt_id = None
-
-    def __init__(self) -> None:
-        self.sockets_metadata: dict = {}
-
-    def send_sync(self, event: str, data: Any, sid: Any = None) -> None: ...
-
-
-def run(comfy, prompt: dict[str, Any]) -> np.ndarray:
-    """The saved picture, H W 3 uint8."""
-    import execution
-
-    valid, error, outputs, problems = asyncio.run(execution.validate_prompt("0", prompt, None))
-    assert valid, (error, problems)
-    try:
-        executor = execution.PromptExecutor(Server(), cache_args={"lru": 0, "ram": 0})
-    except TypeError:
-        executor = execution.PromptExecutor(
-            Server(), cache_type=execution.CacheType.CLASSIC, cache_size=0
-        )
-    executor.execute(prompt, "0", {}, outputs)
-    if not executor.success:
-        raise RuntimeError(str(executor.status_messages))
-    (save,) = (key for key, node in prompt.items() if node["class_type"] == "SaveImage")
-    (image,) = executor.history_result["outputs"][save]["images"]
-    folder = Path(comfy.folder_paths.get_output_directory()) / image["subfolder"]
-    return np.asarray(Image.open(folder / image["filename"]))
-
-
-def photo(comfy, faces: int = 0) -> str:
-    """A picture in the input folder; its alpha is the mask that the editor would paint."""
-    coarse = np.random.default_rng(5).integers(0, 255, (5, 7, 3)).astype(np.uint8)
-    picture = Image.fromarray(coarse).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
-    alpha = np.full((HEIGHT, WIDTH), 255, np.uint8)
-    for index in range(faces):
-        alpha[4:20, 1 + 14 * index : 13 + 14 * index] = 0
-    picture.putalpha(Image.fromarray(alpha))
-    folder = Path(comfy.folder_paths.get_input_directory())
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"photo_{faces}.png"
-    picture.save(folder / name)
-    return name
-
-
-def shipped(name: str, image: str) -> dict[str, Any]:
-    prompt = json.loads((API / f"{name}.json").read_text("utf-8"))
-    for node in prompt.values():
-        if node["class_type"] == "LoadImage":
-            node["inputs"]["image"] = image
-        if "steps" in node["inputs"]:
-            node["inputs"]["steps"] = STEPS
-        if "min_side" in node["inputs"]:
-            assert node["inputs"]["min_side"] == 512
-            node["inputs"]["min_side"] = 64
-    return prompt
+    loaders = {
+        "CheckpointLoaderSimple": ("ckpt_name", ("MODEL", "CLIP", "VAE"), base),
+        "UpscaleModelLoader": ("model_name", ("UPSCALE_MODEL",), stage),
+        "DiffBIRControlLoader": (
+            "control_net_name",
+            ("CONTROL_NET",),
+            lambda file: (networks.control,),
+        ),
+    }
+    with replaced_loaders(comfy, loaders):
+        yield used
 
 
 @pytest.mark.parametrize("name", sorted(set(SIZES) - {"diffbir_face"}))
