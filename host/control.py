@@ -77,6 +77,10 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
     cond_hint_original: Tensor | None
     cond_hint: Tensor | None
     """Only foreign tilers set this: their own part of the hint, one row for each row of x."""
+    knows_tiles = True
+    """For our tiler: it crops by `TILE_KEY`, nothing needs to be cut for it."""
+    share_per_call = 1.0
+    """Part of the latent in one model call; the tiler sets it while memory is reserved."""
 
     def __init__(
         self,
@@ -146,7 +150,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         rows, _, height, width = self.cond_hint_original.shape
         cells = height * width / (1 if self.latent_format is None else PIXELS_PER_CELL)
         values = 2 * rows * cells * self.control_model.residuals_per_cell()
-        return previous + values * mm.dtype_size(dtype)
+        return previous + self.share_per_call * values * mm.dtype_size(dtype)
 
     def get_control(
         self,

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from comfy import model_management as mm
 from torch import Tensor
 
 from ..common.images import match_batch
-from ..common.tiling import Tile, Weighting, normalised_weights, plan_tiles
+from ..common.tiling import Tile
 
 TILE_KEY = "diffusion_restoration_tile"
 """In `transformer_options`: the `Tile`s, in latent cells and of one size, that the present call works
@@ -84,61 +83,3 @@ class View:
                 for tile in self.tiles or (None,)
             ]
         )
-
-
-def area_in_tile(area: Area, tile: Tile) -> Area | None:
-    """The part of an area that lies in the tile, counted from the tile's corner."""
-    height, width, y, x = area
-    top, left = max(y, tile.y), max(x, tile.x)
-    bottom = min(y + height, tile.y + tile.height)
-    right = min(x + width, tile.x + tile.width)
-    if bottom <= top or right <= left:
-        return None
-    return bottom - top, right - left, top - tile.y, left - tile.x
-
-
-def conds_in_tile(conds: list[dict[str, Any]], tile: Tile) -> list[dict[str, Any]]:
-    """The entries that reach into the tile, their areas and masks cut to it."""
-    inside = []
-    for cond in conds:
-        cut = dict(cond)
-        if "mask" in cond:
-            cut["mask"] = tile.crop(cond["mask"])
-        if "area" in cond:
-            cut["area"] = area_in_tile(tuple(cond["area"]), tile)
-            if cut["area"] is None:
-                continue
-        inside.append(cut)
-    return inside
-
-
-def tiled_denoiser(
-    tile_size: int, overlap: int, weighting: Weighting = "gaussian"
-) -> Callable[..., list[Tensor]]:
-    """A CALC_COND_BATCH wrapper that runs the model and its control branches tile by tile.
-
-    tile_size, overlap: in latent cells. The predictions of all tiles are blended with weights
-    that sum to one; guidance and the sampler then act on the whole latent. A latent that fits
-    into one tile gets the untiled numbers, bit for bit.
-    """
-
-    def calc_cond_batch(
-        executor: Callable[..., list[Tensor]],
-        model: object,
-        conds: list[list[dict[str, Any]] | None],
-        x: Tensor,
-        timestep: Tensor,
-        model_options: Options,
-    ) -> list[Tensor]:
-        tiles = plan_tiles(x.shape[-2], x.shape[-1], tile_size, overlap)
-        blended = [torch.zeros_like(x) for _ in conds]
-        for tile, weight in zip(tiles, normalised_weights(tiles, weighting), strict=True):
-            mm.throw_exception_if_processing_interrupted()
-            inside = [cond and conds_in_tile(cond, tile) for cond in conds]
-            options = publish(model_options, tile)
-            parts = executor(model, inside, tile.crop(x), timestep, options)
-            for whole, part in zip(blended, parts, strict=True):
-                tile.crop(whole).add_(part * weight.to(part))
-        return blended
-
-    return calc_cond_batch

@@ -100,18 +100,13 @@ def tiled_control(case: GoldenCase, get) -> None:
     """The tile wrapper around the real conditioning batch: the hint is cropped by the tile."""
 
     model, control = diffbir(case, get)
-    from comfy.patcher_extension import WrappersMP
-
     from restoration.common.tiling import plan_tiles, tile_weights
-    from restoration.host.tiles import tiled_denoiser
+    from restoration.host.tiler import TilePlan, apply_tiles
     from restoration.tests.host.networks import call_model
 
     x, side = case.tensors["x"], case.config["tile_size"]
     overlap = side - case.config["tile_stride"]
-    tiled = model.clone()
-    tiled.add_wrapper_with_key(
-        WrappersMP.CALC_COND_BATCH, "tiles", tiled_denoiser(side, overlap, "authors")
-    )
+    tiled = apply_tiles(model, TilePlan(side, overlap, weighting="authors"))
     positive = controlled(case, control, case.tensors["context"])
     (eps,) = call_model(tiled, x, case.tensors["timesteps"], positive)
     windows = [

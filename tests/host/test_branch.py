@@ -282,15 +282,10 @@ def test_area_sees_its_part_of_the_picture(model, branch) -> None:
 def test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes(
     model, branch, tiler_first
 ) -> None:
-    from comfy.patcher_extension import WrappersMP
-
-    from restoration.host.tiles import tiled_denoiser
+    from restoration.host.tiler import TilePlan, apply_tiles
 
     def tiled(patched: Any) -> Any:
-        patched = patched.clone()
-        wrapper = tiled_denoiser(8, 3, "uniform")
-        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "tiles", wrapper)
-        return patched
+        return apply_tiles(patched, TilePlan(8, 3, weighting="uniform"))
 
     patched = applied(tiled(model), branch) if tiler_first else tiled(applied(model, branch))
     x, timesteps = noisy()
@@ -306,14 +301,9 @@ def test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes(
 
 
 def test_a_run_embeds_every_tile_once(host, model, branch) -> None:
-    from comfy.patcher_extension import WrappersMP
+    from restoration.host.tiler import TilePlan, apply_tiles
 
-    from restoration.host.tiles import tiled_denoiser
-
-    patched = applied(model, branch)
-    patched.add_wrapper_with_key(
-        WrappersMP.CALC_COND_BATCH, "tiles", tiled_denoiser(8, 0, "uniform")
-    )
+    patched = apply_tiles(applied(model, branch), TilePlan(8, 0, weighting="uniform"))
     sample(host, patched, conditioning(text()), conditioning(text("bad")), empty(), steps=3)
     assert branch.embedded == [(1, 3, 64, 64)] * 4
 

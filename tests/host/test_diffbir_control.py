@@ -565,14 +565,9 @@ def test_an_area_beyond_the_hint_is_refused(model, control) -> None:
 
 
 def tiled(model, size: int, overlap: int, weighting: str = "gaussian"):
-    from comfy.patcher_extension import WrappersMP
+    from restoration.host.tiler import TilePlan, apply_tiles
 
-    from restoration.host.tiles import tiled_denoiser
-
-    patched = model.clone()
-    wrapper = tiled_denoiser(size, overlap, weighting)
-    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "tiles", wrapper)
-    return patched
+    return apply_tiles(model, TilePlan(size, overlap, weighting=weighting))
 
 
 def test_one_tile_is_the_untiled_run(host, model, control) -> None:

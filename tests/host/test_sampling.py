@@ -635,12 +635,9 @@ def test_a_batch_is_guided_like_its_images(eps, vae) -> None:
 
 
 def test_guidance_under_tiles_acts_on_the_whole_prediction(eps) -> None:
-    from comfy.patcher_extension import WrappersMP
+    from restoration.host.tiler import TilePlan, apply_tiles
 
-    from restoration.host.tiles import tiled_denoiser
-
-    tiled = eps.clone()
-    tiled.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "tiles", tiled_denoiser(8, 4))
+    tiled = apply_tiles(eps, TilePlan(8, 4))
     sigmas = sigmas_for(eps)[[2, 3]]
     (blended,) = x0s(tiled, sigmas)
     (found,) = x0s(guided(tiled), sigmas)

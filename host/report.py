@@ -1,0 +1,33 @@
+"""Telling people what a node is about to do, or had to change."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from comfy_execution.utils import get_executing_context
+
+log = logging.getLogger(__name__)
+
+
+def show(text: str, node_id: str | None = None) -> None:
+    """Puts a line of text on a node; without an id on the one that is running. Without a server
+    (tests, scripts) nobody looks at nodes, and nothing happens."""
+    module = sys.modules.get("server")  # importing it would start half of the host
+    server = getattr(getattr(module, "PromptServer", None), "instance", None)
+    context = get_executing_context()
+    node_id = node_id or (context and context.node_id)
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id)
+
+
+def announce(text: str, node_id: str | None = None, level: int = logging.INFO) -> None:
+    """Says it in the log and on the node."""
+    log.log(level, "%s", text)
+    show(text, node_id)
+
+
+def size_text(number: float) -> str:
+    """Bytes for people."""
+    mebibytes = number / 2**20
+    return f"{mebibytes / 1024:.1f} GiB" if mebibytes >= 1024 else f"{mebibytes:.1f} MiB"
