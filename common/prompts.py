@@ -6,6 +6,7 @@ because guidance pushes away from exactly these words.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,10 @@ DESCRIBED: tuple[Part, ...] = ("caption", "tags", "classes", "objects", "prompt"
 PASD_ORDER: tuple[Part, ...] = ("caption", "prompt", "classes", "objects", "tags")
 """PASD writes a caption before the user's words, and classes and objects after them."""
 USER_FIRST: tuple[Part, ...] = ("prompt", "caption", "tags", "classes", "objects")
+
+CLASS_SCORE = 0.1
+"""PASD: a classifier that is less sure than this says nothing."""
+CLEAN_WORDS = (("blurry", "clear"), ("noisy", "clean"))
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,6 @@ _DEMO_NEGATIVE = (
     "dotted, noise, blur, lowres, oversmooth, longbody, bad anatomy, bad hands, missing fingers, "
     "extra digit, fewer digits, cropped, worst quality, low quality"
 )
-_CLEAN_WORDS = (("blurry", "clear"), ("noisy", "clean"))
 
 PROMPT_STYLES: dict[str, PromptStyle] = {
     "plain": PromptStyle(),
@@ -58,7 +62,7 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         added=_QUALITY,
         negative="blurry, dotted, noise, raster lines, unclear, lowres, over-smoothed",
         order=PASD_ORDER,
-        caption_words=_CLEAN_WORDS,
+        caption_words=CLEAN_WORDS,
     ),
     "pasd_gradio": PromptStyle(
         added=f"{_QUALITY}, best quality, masterpiece",
@@ -70,12 +74,12 @@ PROMPT_STYLES: dict[str, PromptStyle] = {
         negative="blurry, dirty, messy, frames, deformed, dotted, noise, raster lines, unclear, "
         "lowres, over-smoothed, painting, ai generated",
         order=PASD_ORDER,
-        caption_words=(*_CLEAN_WORDS, ("painting", "photo")),
+        caption_words=(*CLEAN_WORDS, ("painting", "photo")),
     ),
     "pasd_colorization": PromptStyle(
         negative="b&w, color bleeding",
         order=PASD_ORDER,
-        caption_words=(*_CLEAN_WORDS, ("black and white", "color")),
+        caption_words=(*CLEAN_WORDS, ("black and white", "color")),
     ),
     "seesr": PromptStyle(
         added=_QUALITY, negative="dotted, noise, blur, lowres, smooth", form="seesr"
@@ -94,6 +98,31 @@ def _tidy(text: str) -> str:
     return " ".join(text.split()).strip(", ")
 
 
+def class_text(scores: Sequence[float], names: Sequence[str]) -> str:
+    """The surest class as PASD writes it, without its comma; empty below `CLASS_SCORE`.
+
+    scores: one probability a class, in the order of `names`.
+    """
+    best = max(range(len(names)), key=scores.__getitem__)
+    return names[best] if scores[best] >= CLASS_SCORE else ""
+
+
+def objects_text(names: Sequence[str]) -> str:
+    """Found objects as PASD counts them: "2 person, 1 dog", in order of first appearance."""
+    return joined([f"{number} {name}" for name, number in Counter(names).items()])
+
+
+def caption_text(caption: str) -> str:
+    """A captioner's sentence as PASD takes it: one line, not naming the damage it repairs."""
+    return _replaced(_tidy(caption), CLEAN_WORDS)
+
+
+def _replaced(text: str, words: Sequence[tuple[str, str]]) -> str:
+    for word, better in words:
+        text = text.replace(word, better)
+    return text
+
+
 def joined(parts: Sequence[str]) -> str:
     """The parts that are not empty, joined by ", "."""
     return ", ".join(part for part in parts if part)
@@ -106,8 +135,7 @@ def positive_prompt(style: PromptStyle, parts: dict[Part, str]) -> str:
     words at the seam fuse) and drops the user's words when the classifier is unsure.
     """
     given = {name: _tidy(text) for name, text in parts.items()}
-    for word, better in style.caption_words:
-        given["caption"] = given.get("caption", "").replace(word, better)
+    given["caption"] = _replaced(given.get("caption", ""), style.caption_words)
     ordered = [given.get(name, "") for name in style.order]
     if style.form == "seesr":
         # Sic: "tag1, tag2, ,clean, ...": the script leaves the place of an empty user prompt.

@@ -1,12 +1,111 @@
-"""Prompts as the authors of each method write them."""
+"""What is in a picture, and prompts as the authors of each method write them."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
+from torch import Tensor
 
+from ..common.images import from_image
 from ..common.prompts import PROMPT_STYLES, positive_prompt
 from ..common.prompts import negative_prompt as _negative
+from ..host.folders import KIND
+from ..host.high_level import (
+    NONE,
+    classifier_files,
+    folder_fingerprint,
+    high_level_information,
+    model_folders,
+)
+from ..host.loading import fingerprint
 from ..host.schema import schema
+
+
+class HighLevelPrompt(io.ComfyNode):
+    """What a classifier, a detector and a captioner see."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="HighLevelPrompt",
+            display_name="High-Level Prompt (PASD)",
+            category="restoration/prompt",
+            description="Says in words what a photo shows, as PASD prompts itself: the class, the "
+            "objects counted, a caption. Connect the texts to Restoration Prompt. Each of the "
+            "three networks is optional and lies in models/restoration; nothing is downloaded.",
+            search_aliases=["caption", "describe image", "blip", "detect objects", "classify"],
+            inputs=[
+                io.Image.Input(
+                    "image",
+                    tooltip="The photo as it was loaded, before it is enlarged or cleaned: that "
+                    "is what the authors show these networks. Every image of a batch gets its own "
+                    "texts.",
+                ),
+                io.Combo.Input(
+                    "classifier",
+                    options=classifier_files(),
+                    tooltip="torchvision's ResNet-50 (resnet50-11ad3fa6.pth). It names one of 1000 "
+                    "classes where it is at least 10 % sure. none: the text is empty.",
+                ),
+                io.Combo.Input(
+                    "detector",
+                    options=model_folders(),
+                    tooltip="A folder with an object detector of transformers, such as YOLOS or "
+                    "DETR. none: the text is empty.",
+                ),
+                io.Combo.Input(
+                    "captioner",
+                    options=model_folders(),
+                    tooltip="A folder with a captioner of transformers, such as BLIP. Words that "
+                    "name damage are replaced: blurry by clear, noisy by clean. none: the text is "
+                    "empty.",
+                ),
+                io.Float.Input(
+                    "confidence",
+                    default=0.5,
+                    min=0.05,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="How sure the detector must be of an object. Lower counts more in bad "
+                    "photos, and more that is not there. Without effect without a detector.",
+                ),
+            ],
+            outputs=[
+                io.String.Output(
+                    display_name="classes",
+                    tooltip="Such as: tabby. For the input of that name of Restoration Prompt.",
+                    is_output_list=True,
+                ),
+                io.String.Output(
+                    display_name="objects",
+                    tooltip="Such as: 2 person, 1 dog, the surest first. For the input of that "
+                    "name of Restoration Prompt.",
+                    is_output_list=True,
+                ),
+                io.String.Output(
+                    display_name="caption",
+                    tooltip="A sentence. For the input of that name of Restoration Prompt.",
+                    is_output_list=True,
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(
+        cls, classifier: str, detector: str, captioner: str, **_: object
+    ) -> list[object]:
+        return [
+            None if classifier == NONE else fingerprint(KIND, classifier),
+            *(None if name == NONE else folder_fingerprint(name) for name in (detector, captioner)),
+        ]
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, classifier: str, detector: str, captioner: str, confidence: float
+    ) -> io.NodeOutput:
+        pixels, _ = from_image(image)
+        return io.NodeOutput(
+            *high_level_information(pixels, classifier, detector, captioner, confidence)
+        )
 
 
 class RestorationPrompt(io.ComfyNode):
@@ -105,4 +204,4 @@ class RestorationPrompt(io.ComfyNode):
         return io.NodeOutput(positive, _negative(written, negative_prompt))
 
 
-NODES: list[type[io.ComfyNode]] = [RestorationPrompt]
+NODES: list[type[io.ComfyNode]] = [HighLevelPrompt, RestorationPrompt]

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from restoration.common.prompts import PROMPT_STYLES, negative_prompt, positive_prompt
+from restoration.common.prompts import (
+    PROMPT_STYLES,
+    caption_text,
+    class_text,
+    negative_prompt,
+    objects_text,
+    positive_prompt,
+)
 
 QUALITY = "clean, high-resolution, 8k"
 
@@ -76,3 +83,23 @@ def test_own_negative_words_stand_behind_the_authors() -> None:
         "dotted, noise, blur, lowres, smooth, hat"
     )
     assert negative_prompt(PROMPT_STYLES["diffbir_v2.1"], "hat").endswith("over-smooth, hat")
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [((0.05, 0.8, 0.15), "cat"), ((0.09, 0.1, 0.05), "cat"), ((0.09, 0.0999, 0.05), "")],
+)
+def test_a_class_is_named_from_a_tenth_on(scores: tuple[float, ...], expected: str) -> None:
+    assert class_text(scores, ["dog", "cat", "owl"]) == expected
+
+
+def test_objects_are_counted_in_order_of_first_appearance() -> None:
+    assert objects_text(["person", "dog", "person"]) == "2 person, 1 dog"
+    assert objects_text(["dog", "person", "person"]) == "1 dog, 2 person"
+    assert objects_text([]) == ""
+
+
+def test_a_caption_does_not_name_the_damage() -> None:
+    assert caption_text(" a blurry photo of a\nnoisy dog. ") == "a clear photo of a clean dog."
+    # Only PASD SDXL says photo, and its prompt style does that.
+    assert caption_text("a painting") == "a painting"
