@@ -267,6 +267,8 @@ class _Patch:
         }
         unet = getattr(base.diffusion_model, "_orig_mod", base.diffusion_model)
         blocks = {site: _masked(block, mask) for site, block in result.blocks.items()}
+        # The UNet drops every residual once it is added: nothing here may keep them alive.
+        del call, result
         with after(unet, blocks):
             return executor(x, t, c_concat, c_crossattn, total, options, **kwargs)
 
@@ -307,6 +309,15 @@ def _masked(block: Block, mask: Tensor | None) -> Block:
     return masked
 
 
+def whole_cells(image: Tensor) -> Tensor:
+    """B 3 H W of an IMAGE, its border cut to whole latent cells as the host's VAE cuts it."""
+    pixels, _ = from_image(image)
+    for axis in (-2, -1):
+        side = pixels.shape[axis] // PIXELS * PIXELS
+        pixels = pixels.narrow(axis, (pixels.shape[axis] - side) // 2, side)
+    return pixels
+
+
 def apply_branch(
     model: Any,
     branch: ImageBranch,
@@ -321,11 +332,7 @@ def apply_branch(
     border, as the host's VAE does). mask: B H W in 0..1, any resolution; None or ones: everywhere.
     Returns the clone and the patch's identity, by which attention patches find its features.
     """
-    pixels, _ = from_image(image)
-    height, width = (side // PIXELS * PIXELS for side in pixels.shape[-2:])
-    top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
-    pixels = pixels[..., top : top + height, left : left + width]
-    patch = _Patch(branch, pixels, (start_percent, end_percent), mask)
+    patch = _Patch(branch, whole_cells(image), (start_percent, end_percent), mask)
     patched = model.clone()
     key = f"{KEY}.{patch.identity}"
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, key, patch.tell_areas)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Upsample
 from torch import Tensor, nn
 
@@ -57,34 +55,3 @@ def inner_options(transformer_options: Mapping[str, Any]) -> dict[str, Any]:
 def tokens(features: Tensor) -> Tensor:
     """B C h w -> B (h w) C, row by row."""
     return features.flatten(2).transpose(1, 2)
-
-
-def spatial_transformer(
-    shapes: Mapping[str, tuple[int, ...]],
-    heads: int | None = None,
-    head_channels: int | None = None,
-    attn_precision: torch.dtype | None = None,
-    operations: Any = None,
-    **factory: Any,
-) -> SpatialTransformer:
-    """The host's transformer for weights of these shapes (its own keys, as in diffusers files).
-
-    heads or head_channels: shapes do not tell. factory: dtype, device.
-    """
-    channels = shapes["norm.weight"][0]
-    depth = sum(key.endswith(".norm1.weight") for key in shapes)
-    context = [shapes[f"transformer_blocks.{i}.attn2.to_k.weight"][1] for i in range(depth)]
-    if heads is None:
-        assert head_channels is not None, "give heads or head_channels"
-        heads = channels // head_channels
-    return SpatialTransformer(
-        channels,
-        heads,
-        channels // heads,
-        depth=depth,
-        context_dim=context,
-        use_linear=len(shapes["proj_in.weight"]) == 2,
-        attn_precision=attn_precision,
-        operations=operations,
-        **factory,
-    )

@@ -7,9 +7,12 @@ import pickle
 import struct
 from typing import Any
 
+import comfy.model_patcher
 import comfy.utils
 import folder_paths
+from comfy import model_management as mm
 from safetensors import SafetensorError
+from torch import nn
 
 from ..common.state_dict import CheckpointError
 
@@ -52,3 +55,10 @@ def fingerprint(folder: str, name: str) -> tuple[int, int]:
     """Changes when the file is replaced."""
     state = os.stat(folder_paths.get_full_path_or_raise(folder, name))
     return state.st_mtime_ns, state.st_size
+
+
+def managed(network: nn.Module) -> Any:
+    """A patcher around a network of ours: the host loads, offloads and counts it like its own."""
+    plain = comfy.model_patcher.ModelPatcher
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", plain)  # since 0.18
+    return patcher(network.eval(), mm.get_torch_device(), mm.unet_offload_device())
