@@ -32,6 +32,7 @@ SIGNATURES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (("visual_encoder.", ".lora_A"), "SeeSR's DAPE, a LoRA for RAM"),
     (("visual_encoder.", "tagging_head."), "the tagger RAM"),
+    (("visual_encoder.", "vision_multi."), "the tagger RAM"),
     ((".lora_",), "a LoRA"),
     (("relative_position_index", "conv_after_body."), "SwinIR, a stage-1 restoration model"),
     (("RRDB_trunk.",), "an RRDB upscaling model such as BSRNet"),

@@ -1,0 +1,133 @@
+"""The sizes of SeeSR's networks, and the tag lists it is published with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+TAG_LISTS = {
+    "ram_tag_list.txt": "5d96d2f7225527480ad773aaac76b6e5c08a18adf6eae9ca7d2ab923d5e7bd8b",
+    "ram_tag_list_threshold.txt": "b6f81d0de1bc7f9c251af512c413eae976c77dbfbadf700d4e3d90510f4c6447",
+}
+"""sha256 of the lists in the RAM package of the SeeSR repository, one line for each row of
+`label_embed`: names, and the probability above which each counts as seen."""
+
+EMBED_WIDTH = 512
+"""Of the image embeddings, in the tagger and in every RCA."""
+
+
+@dataclass(frozen=True)
+class TaggerConfig:
+    """RAM: a Swin backbone, a projection to the embeddings, and a decoder with one query for
+    every label. The defaults are those of ram_swin_large_14m."""
+
+    image_size: int = 384
+    """Side of the picture that the network sees."""
+    patch_size: int = 4
+    embed_dim: int = 192
+    """Channels of the first stage; every stage has twice those of the one before."""
+    depths: tuple[int, ...] = (2, 2, 18, 2)
+    heads: tuple[int, ...] = (6, 12, 24, 48)
+    window: int = 12
+    labels: int = 4585
+    query_width: int = 768
+    query_heads: int = 4
+    query_layers: int = 2
+    query_feed_forward: int = 3072
+
+    @property
+    def backbone_width(self) -> int:
+        return self.embed_dim * 2 ** (len(self.depths) - 1)
+
+
+RAM = TaggerConfig()
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where an RCA, SeeSR's second transformer, stands behind a text transformer."""
+
+    name: str
+    """In the published file."""
+    layer: str
+    """In the host's network (see host/extra_blocks.py)."""
+    channels: int
+
+
+@dataclass(frozen=True)
+class SeeSRConfig:
+    """The Stable Diffusion UNet that SeeSR was trained with; levels run from fine to coarse. The
+    defaults are those of Stable Diffusion 2, of which the only published files are."""
+
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    num_res_blocks: int = 2
+    """Of every level of the encoder; the decoder has one more."""
+    transformers: tuple[bool, ...] = (True, True, True, False)
+    """Which levels have them; the middle always has one."""
+    context_dim: int = 1024
+    """Width of the text tokens."""
+    num_head_channels: int = 64
+    in_channels: int = 4
+
+    @property
+    def encoder_sites(self) -> list[Site]:
+        """Those of the ControlNet: encoder and middle."""
+        blocks = self.num_res_blocks
+        sites = [
+            Site(
+                f"down_blocks.{level}.image_attentions.{i}.",
+                f"input_blocks.{1 + (blocks + 1) * level + i}",
+                width,
+            )
+            for level, width in enumerate(self.channels)
+            if self.transformers[level]
+            for i in range(blocks)
+        ]
+        middle = Site("mid_block.image_attentions.0.", "middle_block.1", self.channels[-1])
+        return [*sites, middle]
+
+    @property
+    def unet_sites(self) -> list[Site]:
+        """Those of the UNet: the ControlNet's and the decoder's."""
+        blocks = self.num_res_blocks + 1
+        decoder = [
+            Site(
+                f"up_blocks.{block}.image_attentions.{i}.",
+                f"output_blocks.{blocks * block + i}",
+                width,
+            )
+            for block, width in enumerate(reversed(self.channels))
+            if self.transformers[-1 - block]
+            for i in range(blocks)
+        ]
+        return [*self.encoder_sites, *decoder]
+
+    def unet_config(self) -> dict[str, Any]:
+        """The same in the host's words."""
+        levels = len(self.channels)
+        depths = [int(there) for there in self.transformers]
+        return {
+            "image_size": 32,
+            "in_channels": self.in_channels,
+            "out_channels": self.in_channels,
+            "model_channels": self.channels[0],
+            "channel_mult": [width // self.channels[0] for width in self.channels],
+            "num_res_blocks": [self.num_res_blocks] * levels,
+            "transformer_depth": [d for d in depths for _ in range(self.num_res_blocks)],
+            "transformer_depth_middle": 1,
+            "transformer_depth_output": [d for d in depths for _ in range(self.num_res_blocks + 1)],
+            "num_heads": -1,
+            "num_head_channels": self.num_head_channels,
+            "context_dim": self.context_dim,
+            "use_linear_in_transformer": True,
+            "use_spatial_transformer": True,
+            "adm_in_channels": None,
+            "num_classes": None,
+            "legacy": False,
+        }
+
+
+SD2 = SeeSRConfig()
