@@ -1,4 +1,5 @@
-"""DiffBIR's patches of the model: its exact noise levels, and restoration guidance."""
+"""DiffBIR's patches of the model: its exact noise levels, and restoration guidance. And DDNM's
+projection of what the model predicts onto what is known."""
 
 from __future__ import annotations
 
@@ -8,7 +9,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.images import from_image
+from ..common.null_space import Degradation, operator_for
 from ..diffbir.guidance import LatentLoss, RgbLoss
+from ..host.ddnm import LatentNullSpace, PixelNullSpace, add_null_space
 from ..host.guidance import LatentGuidance, RgbGuidance, add_guidance
 from ..host.sampling import Version, check_prediction, diffbir_model_sampling
 from ..host.schema import schema
@@ -186,4 +189,131 @@ class LatentImageGuidance(io.ComfyNode):
         return io.NodeOutput(patched)
 
 
-NODES: list[type[io.ComfyNode]] = [DiffBIRModelSampling, LatentImageGuidance]
+class DDNMGuidance(io.ComfyNode):
+    """What is measured stays, what the measurement does not tell is the model's."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="DDNMGuidance",
+            display_name="DDNM Guidance",
+            category="restoration/guidance",
+            description="Undoes a known degradation without training: at every step the part of "
+            "the prediction that the degraded picture determines is replaced by what it says "
+            "(DDNM's null-space projection). On a latent it costs nothing, but holds for latent "
+            "cells, which are no pixels; on an image it holds for pixels, as well as the VAE "
+            "repeats them, and takes a VAE decode and encode a step.",
+            search_aliases=["null space", "super resolution", "colorize", "inpaint", "fidelity"],
+            inputs=[
+                io.Model.Input("model", tooltip="Any Stable Diffusion model with eps or v."),
+                io.Combo.Input(
+                    "degradation",
+                    options=list(get_args(Degradation)),
+                    default="average_pool",
+                    tooltip="What is known of the reference. average_pool: the means of blocks of "
+                    "`scale`, for super-resolution. inpaint: every pixel under `mask`. grayscale: "
+                    "the brightness, for colorization; needs `image` and `vae`.",
+                ),
+                io.Int.Input(
+                    "scale",
+                    default=4,
+                    min=1,
+                    max=64,
+                    tooltip="Only for average_pool: side of the blocks, in latent cells (8 pixels) "
+                    "or, with an image, in pixels. Larger fixes less of the picture; 1 fixes all "
+                    "of it.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="1 meets the reference exactly, lower trusts it less, which suits a "
+                    "noisy one. 0 disables.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where the projection begins. 0: from the first step, as in the paper.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Where it ends. 1: with the last step, as in the paper. Ending earlier "
+                    "lets the model smooth seams and remove the reference's noise.",
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="The reference, encoded, at the size that is sampled (for average_pool "
+                    "also the small one). For average_pool and inpaint; without effect when "
+                    "`image` is connected.",
+                ),
+                io.Image.Input(
+                    "image",
+                    optional=True,
+                    tooltip="The reference, at the size that is sampled, or for average_pool the "
+                    "small picture itself. Needs `vae`.",
+                ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip="Only with `image`: decodes and encodes each step.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the reference is known: 1 fully, 0 not at all. For inpaint, the "
+                    "painted hole inverted. Any size. Without it, everywhere.",
+                ),
+            ],
+            outputs=[io.Model.Output(tooltip="The model that agrees with the reference.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        degradation: Degradation,
+        scale: int,
+        strength: float,
+        start_percent: float,
+        end_percent: float,
+        latent: dict[str, Any] | None = None,
+        image: Tensor | None = None,
+        vae: Any = None,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        check_prediction(model.get_model_object("model_sampling"))
+        patched = model.clone()
+        if strength == 0 or (mask is not None and not mask.any()):
+            return io.NodeOutput(patched)
+        settings = operator_for(degradation, scale), strength, (start_percent, end_percent), mask
+        if image is not None and vae is not None:
+            pixels, _ = from_image(image)
+            guidance = PixelNullSpace(pixels, vae, *settings)
+        elif image is not None or degradation == "grayscale":
+            raise ValueError(
+                f"The degradation {degradation} is to be undone in pixels: connect both `image` "
+                "(the reference) and `vae`."
+            )
+        elif latent is not None:
+            target = model.get_model_object("latent_format").process_in(latent["samples"].float())
+            guidance = LatentNullSpace(target, *settings)
+        else:
+            raise ValueError(
+                "DDNM needs the picture that is known: connect `latent` (VAE Encode), or `image` "
+                "and `vae` to work in pixels."
+            )
+        add_null_space(patched, guidance)
+        return io.NodeOutput(patched)
+
+
+NODES: list[type[io.ComfyNode]] = [DiffBIRModelSampling, LatentImageGuidance, DDNMGuidance]

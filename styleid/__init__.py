@@ -1,1 +1,1 @@
-"""StyleID (CVPR 2024). Its place in the house; nothing is here yet."""
+"""StyleID (Chung, Hyun, Heo, CVPR 2024, arXiv 2312.09008): DDIM inversion and style injection."""
