@@ -1,0 +1,252 @@
+"""How good is a restoration: damage to undo, figures against the original, and what was invented."""
+
+from __future__ import annotations
+
+import math
+
+import comfy.utils
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..common.consistency import lr_consistency
+from ..common.degradation import RECIPES, OutputSize, degrade, draw_plan
+from ..common.images import from_image, match_batch, to_image
+from ..common.metrics import psnr, ssim
+from ..common.resample import resize
+from ..host.jpeg import jpeg_round_trip
+from ..host.lpips import perceptual_distance
+from ..host.schema import schema
+
+
+class RealWorldDegradation(io.ComfyNode):
+    """Damages a clean picture as the papers damage theirs for training."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RealWorldDegradation",
+            display_name="Degrade Like The Real World",
+            category="restoration/evaluate",
+            description="Damages a clean picture by random blur, resizing, noise and JPEG, drawn "
+            "as the papers draw them for training. Restore the result and compare it with the "
+            "clean picture in Restoration Metrics.",
+            search_aliases=["degradation", "real-esrgan", "add noise", "jpeg", "blur", "test"],
+            inputs=[
+                io.Image.Input("image", tooltip="The clean picture. Any size; alpha is kept."),
+                io.Combo.Input(
+                    "preset",
+                    options=list(RECIPES),
+                    default="realesrgan",
+                    tooltip="realesrgan: blur, resize, noise and JPEG, twice; also SeeSR's and that "
+                    "of DiffBIR v1 and v2.1. pasd: the same, milder. diffbir_v2: strong blur and "
+                    "shrinking, once. diffbir_v1_face: the one of its face model.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Draws the damage and its noise. The second picture of a batch gets "
+                    "seed + 1, the third seed + 2: alone with that seed it comes out the same.",
+                ),
+                io.Combo.Input(
+                    "output_size",
+                    options=["quarter_size", "input_size"],
+                    default="quarter_size",
+                    tooltip="quarter_size: a low-resolution picture to restore with upscale_by 4. "
+                    "input_size: the same, enlarged again, as the networks see it.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output(tooltip="The damaged picture, in 8-bit steps as a file holds it."),
+                io.String.Output(
+                    display_name="steps", tooltip="What was done to each picture, in order."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, preset: str, seed: int, output_size: OutputSize
+    ) -> io.NodeOutput:
+        pixels, alpha = from_image(image)
+        seeds = [seed + row for row in range(pixels.shape[0])]
+        bar = comfy.utils.ProgressBar(len(seeds))  # also what an interrupt comes through
+        damaged = degrade(
+            pixels.clamp(0, 1), preset, seeds, output_size, jpeg_round_trip, lambda: bar.update(1)
+        )
+        if alpha is not None:
+            alpha = resize(alpha, damaged.shape[-2], damaged.shape[-1])
+        steps = [f"seed {s}: {', '.join(map(str, draw_plan(preset, s)))}" for s in seeds]
+        return io.NodeOutput(to_image(damaged, alpha), "\n".join(steps))
+
+
+def _sentence(figures: dict[str, float]) -> str:
+    digits = {"psnr": ".2f", "ssim": ".4f", "lpips": ".4f"}
+    return ", ".join(f"{name.upper()} {v:{digits[name]}}" for name, v in figures.items())
+
+
+class RestorationMetrics(io.ComfyNode):
+    """Figures against a clean original, computed as the papers compute them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RestorationMetrics",
+            display_name="Restoration Metrics",
+            category="restoration/evaluate",
+            description="Measures a restored picture against the clean original: PSNR and SSIM on "
+            "the luma (Y) channel as super-resolution papers report them, and LPIPS on request.",
+            search_aliases=["psnr", "ssim", "lpips", "compare images", "quality"],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="The restored picture. Alpha is ignored."),
+                io.Image.Input(
+                    "reference",
+                    tooltip="The clean original, exactly as large. One picture serves a batch.",
+                ),
+                io.Int.Input(
+                    "crop_border",
+                    default=0,
+                    min=0,
+                    max=1024,
+                    tooltip="Pixels left out at every side. 0 measures everything; many papers "
+                    "leave out as many as the scale, so 4 for x4.",
+                ),
+                io.Boolean.Input(
+                    "lpips",
+                    default=False,
+                    tooltip="Also measures LPIPS (AlexNet), which is closer to how people judge. "
+                    "Needs the package torchmetrics and torchvision's AlexNet weights.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    display_name="psnr",
+                    tooltip="dB, higher is closer, 100 for equal pictures. Mean over the batch.",
+                ),
+                io.Float.Output(
+                    display_name="ssim",
+                    tooltip="Higher is closer, 1 for equal pictures. Mean over the batch.",
+                ),
+                io.Float.Output(
+                    display_name="lpips",
+                    tooltip="Lower is closer, 0 for equal pictures; not a number when switched off.",
+                ),
+                io.String.Output(
+                    display_name="text",
+                    tooltip="The figures of every picture. Connect Preview Any to read them.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, image: Tensor, reference: Tensor, crop_border: int, lpips: bool
+    ) -> io.NodeOutput:
+        result, _ = from_image(image)
+        original, _ = from_image(reference, "reference")
+        original = match_batch(original, result.shape[0], "reference")
+        chosen = {"psnr": psnr, "ssim": ssim}
+        if lpips:
+            chosen["lpips"] = perceptual_distance
+        figures = {name: f(result, original, crop_border).tolist() for name, f in chosen.items()}
+        means = {name: sum(values) / len(values) for name, values in figures.items()}
+        rows = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
+        text = _sentence(means)
+        if len(rows) > 1:
+            lines = [f"image {number}: {_sentence(row)}" for number, row in enumerate(rows, 1)]
+            text = "\n".join([*lines, f"mean: {text}"])
+        return io.NodeOutput(
+            means["psnr"],
+            means["ssim"],
+            means.get("lpips", math.nan),
+            text,
+            ui=ui.PreviewText(text),
+        )
+
+
+class LRConsistency(io.ComfyNode):
+    """Shows what a result says that its input did not."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="LRConsistency",
+            display_name="LR Consistency",
+            category="restoration/evaluate",
+            description="Makes the restored picture small again and compares it with the input it "
+            "came from: how well they agree, where they do not, and a mask of those places. Needs "
+            "no clean original.",
+            search_aliases=["hallucination", "invented detail", "fidelity", "heatmap", "lr-psnr"],
+            inputs=[
+                io.Image.Input(
+                    "result", tooltip="The restored picture, as large as `lr` or larger."
+                ),
+                io.Image.Input(
+                    "lr",
+                    tooltip="The picture before restoration, at its own size. One picture serves "
+                    "a batch of results.",
+                ),
+                io.Float.Input(
+                    "threshold",
+                    default=16.0,
+                    min=0.0,
+                    max=255.0,
+                    step=0.5,
+                    tooltip="Difference in 8-bit levels (0 to 255) above which a place counts as "
+                    "invented. Choose it above the noise of the input, or that is marked too.",
+                ),
+                io.Float.Input(
+                    "softness",
+                    default=0.0,
+                    min=0.0,
+                    max=255.0,
+                    step=0.5,
+                    tooltip="The mask rises from 0 at the threshold to 1 so many levels above it. "
+                    "0 makes a hard mask.",
+                ),
+                io.Float.Input(
+                    "downscale",
+                    default=1.0,
+                    min=1.0,
+                    max=64.0,
+                    step=0.5,
+                    tooltip="Compares at the size of `lr` divided by this. 1 compares at its own "
+                    "size; 2 to 4 average the input's noise and compression away: 4 for inputs "
+                    "that are noisy, heavily compressed, or no smaller than the result.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(
+                    display_name="psnr",
+                    tooltip="Agreement in dB, 100 at most: higher is more faithful. Batch mean.",
+                ),
+                io.Image.Output(
+                    display_name="heatmap",
+                    tooltip="Black where they agree, through purple, red and orange to white at a "
+                    "difference of 64 levels.",
+                ),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="1 where the difference is above the threshold: for the mask of an "
+                    "apply node, to hold these places more firmly in a second run.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, result: Tensor, lr: Tensor, threshold: float, softness: float, downscale: float
+    ) -> io.NodeOutput:
+        restored, _ = from_image(result, "result")
+        before, _ = from_image(lr, "lr")
+        before = match_batch(before, restored.shape[0], "lr")
+        found = lr_consistency(restored, before, downscale)
+        return io.NodeOutput(
+            float(found.psnr.mean()), to_image(found.heatmap()), found.mask(threshold, softness)
+        )
+
+
+NODES: list[type[io.ComfyNode]] = [RealWorldDegradation, RestorationMetrics, LRConsistency]
