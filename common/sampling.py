@@ -20,17 +20,17 @@ def derived_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:8], "big") >> 1
 
 
-def step_noise(seed: int, like: Tensor) -> Noise:
+def step_noise(seed: int, like: Tensor, same: bool = False) -> Noise:
     """Unit noise of the shape, device and dtype of `like`, B C H W, new at every call.
 
     Drawn on the CPU, so the same everywhere; every row has its own stream, so an image does not
-    depend on how many others are in its batch.
+    depend on how many others are in its batch. same: all rows get the first one's.
     """
-    rows = range(like.shape[0])
+    rows = range(1 if same else like.shape[0])
     streams = [torch.Generator().manual_seed(derived_seed(seed, f"step {row}")) for row in rows]
 
     def noise(i: int) -> Tensor:
         fields = [torch.randn(like.shape[1:], generator=stream) for stream in streams]
-        return torch.stack(fields).to(like)
+        return torch.stack(fields).to(like).expand_as(like)
 
     return noise

@@ -141,7 +141,13 @@ class StartNoise:
 
 
 def embedded_start(
-    model: Any, latent: LatentDict, seed: int, sigmas: Tensor, start: Start, noise_level: int
+    model: Any,
+    latent: LatentDict,
+    seed: int,
+    sigmas: Tensor,
+    start: Start,
+    noise_level: int,
+    same_noise: bool = False,
 ) -> tuple[StartNoise, LatentDict]:
     """The start point of a run as NOISE, and as the LATENT for a sampler that adds no noise.
 
@@ -149,7 +155,7 @@ def embedded_start(
     A the cumulative product at timestep 999, z the latent and n noise (VP scale):
     `diffbir`, `seesr`: sqrt(A) z + sqrt(1 - A) n, also where the first step is below 999.
     `pasd`: the same at the first step's level, then once more with new noise at `noise_level`.
-    `noise`: n.
+    `noise`: n. same_noise: n is the first image's for all (frames of a video).
     """
     if len(sigmas) < 2:
         raise ValueError("`sigmas` has no steps: raise `denoise` or `steps` of the node before.")
@@ -161,8 +167,11 @@ def embedded_start(
     first_signal = last_signal if _is_first_level(table, first) else 1 / (1 + first**2)
 
     def noise(like: LatentDict, stream: int) -> Tensor:
-        rows = like.get("batch_index")
-        return comfy.sample.prepare_noise(like["samples"].float(), stream, rows)
+        samples, rows = like["samples"].float(), like.get("batch_index")
+        if not same_noise:
+            return comfy.sample.prepare_noise(samples, stream, rows)
+        first = comfy.sample.prepare_noise(samples[:1], stream, rows and rows[:1])
+        return first.expand_as(samples)
 
     def build(like: LatentDict) -> Tensor:
         wanted, own = like["samples"].shape[-2:], z.shape[-2:]
@@ -201,11 +210,12 @@ def _sampler_function(run: Run) -> Callable[..., Tensor]:
         callback: Callable[[dict[str, Any]], None] | None = None,
         disable: bool | None = None,
         noise_sampler: Callable[[Tensor, Tensor], Tensor] | None = None,
+        same_noise: bool = False,
     ) -> Tensor:
         x, sigmas, extra_args = _at_infinity(model, x, sigmas, extra_args or {})
         ones = x.new_ones(x.shape[0])
         seed = extra_args.get("seed")
-        own = step_noise(torch.initial_seed() if seed is None else seed, x)
+        own = step_noise(torch.initial_seed() if seed is None else seed, x, same_noise)
 
         def noise(i: int) -> Tensor:
             return own(i) if noise_sampler is None else noise_sampler(sigmas[i], sigmas[i + 1])
@@ -259,5 +269,6 @@ SAMPLERS: dict[str, Run] = {
 
 
 def restoration_sampler(name: str, **options: Any) -> KSAMPLER:
-    """SAMPLER by the name of `SAMPLERS`. options: `noise_sampler`, as the host's samplers take it."""
+    """SAMPLER by the name of `SAMPLERS`. options: `noise_sampler`, as the host's samplers take it;
+    `same_noise`: every image gets the first one's."""
     return KSAMPLER(_sampler_function(SAMPLERS[name]), options)

@@ -104,13 +104,20 @@ class RestorationSampler(io.ComfyNode):
                     "one. seesr_ddpm: SeeSR's DDPM, the same rule as diffbir_spaced. Use the "
                     "schedule of the same name.",
                 ),
+                io.Boolean.Input(
+                    "same_noise",
+                    default=False,
+                    optional=True,
+                    tooltip="On: every image of a batch gets the noise of the first at each step, "
+                    "so frames of a video flicker less. Off: each has its own.",
+                ),
             ],
             outputs=[io.Sampler.Output(tooltip="For SamplerCustom or SamplerCustomAdvanced.")],
         )
 
     @classmethod
-    def execute(cls, sampler_name: str) -> io.NodeOutput:
-        return io.NodeOutput(restoration_sampler(sampler_name))
+    def execute(cls, sampler_name: str, same_noise: bool = False) -> io.NodeOutput:
+        return io.NodeOutput(restoration_sampler(sampler_name, same_noise=same_noise))
 
 
 class RestorationCFG(io.ComfyNode):
@@ -219,6 +226,13 @@ class LREmbeddedNoise(io.ComfyNode):
                     tooltip="Only for pasd: timestep of the second noise. Lower keeps more of the "
                     "picture, higher lets the model invent more. 900 is PASD's default.",
                 ),
+                io.Boolean.Input(
+                    "same_noise",
+                    default=False,
+                    optional=True,
+                    tooltip="On: every image of the batch starts from the noise of the first, so "
+                    "frames of a video flicker less. Off: each has its own.",
+                ),
             ],
             outputs=[
                 io.Noise.Output(tooltip="For SamplerCustomAdvanced."),
@@ -239,8 +253,11 @@ class LREmbeddedNoise(io.ComfyNode):
         sigmas: Tensor,
         start: Start,
         added_noise_level: int = 900,
+        same_noise: bool = False,
     ) -> io.NodeOutput:
-        return io.NodeOutput(*embedded_start(model, latent, seed, sigmas, start, added_noise_level))
+        return io.NodeOutput(
+            *embedded_start(model, latent, seed, sigmas, start, added_noise_level, same_noise)
+        )
 
 
 NODES: list[type[io.ComfyNode]] = [

@@ -77,10 +77,10 @@ def sigmas_for(model, schedule: str = "diffbir_spaced", steps: int = 4, denoise:
     return RestorationSigmas.execute(model, schedule, steps, denoise).result[0]
 
 
-def sampler_for(name: str = "diffbir_spaced"):
+def sampler_for(name: str = "diffbir_spaced", **options: Any):
     from restoration.nodes.sampling import RestorationSampler
 
-    return RestorationSampler.execute(name).result[0]
+    return RestorationSampler.execute(name, **options).result[0]
 
 
 def run(
@@ -433,6 +433,28 @@ def test_every_image_of_a_batch_starts_from_itself_and_keeps_its_noise(eps) -> N
     # one picture for several noises
     single, _ = start_for(eps, sigmas, "seesr", latent())
     assert single.point(empty(3)).shape[0] == 3
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_frames_may_share_the_noise(eps, start) -> None:
+    """Equal frames then stay equal to the end, also with a sampler that adds noise."""
+    sigmas = sigmas_for(eps)
+    frames = {"samples": latent()["samples"].expand(3, -1, -1, -1)}
+    source, noised = start_for(eps, sigmas, start, frames, same_noise=True)
+    own, _ = start_for(eps, sigmas, start, frames)
+    drawn = source.generate_noise(frames)
+    assert torch.equal(drawn[1], drawn[0]) and torch.equal(drawn[2], drawn[0])
+    assert torch.equal(drawn[:1], own.generate_noise(frames)[:1])
+    assert not torch.equal(own.generate_noise(frames)[1], drawn[0])
+    assert noised["samples"].shape == frames["samples"].shape
+    sampler = sampler_for("diffbir_spaced", same_noise=True)
+    shared = run(eps, sigmas, sampler, frames, drawn)
+    torch.testing.assert_close(shared[1:], shared[:1].expand(2, -1, -1, -1), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(shared[:1], run(eps, sigmas, into=frames, noise=drawn)[:1])
+    # Frames that were picked from a longer video keep the noise of the first of them.
+    picked = frames | {"batch_index": [4, 0, 1]}
+    third, fifth = (each.generate_noise(picked) for each in (source, own))
+    assert torch.equal(third[2], fifth[0])
 
 
 def test_the_noised_latent_drops_the_mask_and_leaves_its_input_alone(eps) -> None:
