@@ -237,7 +237,153 @@ def read_prompt(path: Path) -> Prompt:
 
 
 @dataclass
-class ComfyServer:
+class ComfyClient:
+    """A running ComfyUI, driven over HTTP."""
+
+    url: str
+    """Without a slash at the end."""
+
+    # Requests
+
+    def request(
+        self,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+        timeout: float = 60.0,
+    ) -> bytes:
+        """GET, or POST when there is a body; raises urllib's HTTPError for an error status."""
+        headers = {"Content-Type": content_type} if body is not None else {}
+        request = urllib.request.Request(self.url + path, data=body, headers=headers)
+        # No proxy: the server is on this machine or near it.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=timeout) as response:
+            return response.read()
+
+    def get_json(self, path: str, timeout: float = 60.0) -> Any:
+        """The parsed answer to a GET."""
+        return json.loads(self.request(path, timeout=timeout))
+
+    def post_json(self, path: str, body: object, timeout: float = 60.0) -> Any:
+        """The parsed answer to a POST of JSON; None when the answer is empty."""
+        answer = self.request(path, json.dumps(body).encode(), timeout=timeout)
+        return json.loads(answer) if answer else None
+
+    def object_info(self) -> dict[str, dict[str, Any]]:
+        """Every node the server knows."""
+        return self.get_json("/object_info")
+
+    def upload(self, data: bytes, name: str) -> str:
+        """Puts an image into the input folder; returns the name that LoadImage takes."""
+        boundary = uuid.uuid4().hex
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        body = (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+            f"Content-Type: {kind}\r\n\r\n"
+        ).encode() + data
+        body += (
+            f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue'
+            f"\r\n--{boundary}--\r\n"
+        ).encode()
+        answer = self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}")
+        stored = json.loads(answer)
+        return "/".join(filter(None, (stored.get("subfolder"), stored["name"])))
+
+    def fetch(self, image: ImageRef) -> bytes:
+        """The bytes of an image a workflow made."""
+        query = {"filename": image.filename, "subfolder": image.subfolder, "type": image.type}
+        return self.request(f"/view?{urllib.parse.urlencode(query)}")
+
+    def interrupt(self) -> None:
+        """Stops the workflow at work."""
+        self.request("/interrupt", b"{}")
+
+    def cancel(self, prompt_id: str) -> None:
+        """Takes one workflow out of the queue or stops it; no other one is touched."""
+        self.post_json("/queue", {"delete": [prompt_id]})
+        self.post_json("/interrupt", {"prompt_id": prompt_id})
+
+    # What a server of our own knows more about
+
+    def check_alive(self) -> None:
+        """Raises HostError when the server is known to have stopped."""
+
+    def failure(self, what: str) -> HostError:
+        """An error about the server, in one sentence."""
+        return HostError(f"ComfyUI at {self.url} {what}.")
+
+    # Workflows
+
+    def submit(self, prompt: Prompt, client_id: str | None = None) -> str:
+        """Queues a workflow and returns its id; raises PromptError when the server refuses it.
+
+        ComfyUI runs what it can of a workflow with several outputs; here any refusal is one.
+        """
+        body = {"prompt": prompt, "client_id": client_id or uuid.uuid4().hex}
+        try:
+            answer = self.post_json("/prompt", body)
+        except urllib.error.HTTPError as error:
+            answer = json.loads(error.read() or b"{}")
+            raise PromptError(refusal_sentence(answer, prompt), answer) from None
+        if answer.get("node_errors"):
+            self.post_json("/queue", {"delete": [answer["prompt_id"]]})
+            raise PromptError(refusal_sentence(answer, prompt), answer)
+        return answer["prompt_id"]
+
+    def run(
+        self,
+        prompt: Prompt,
+        progress: Callable[[Progress], None] | None = None,
+        timeout: float = 600.0,
+    ) -> Result:
+        """Runs a workflow to its end; raises PromptError when it is refused, fails or is stopped."""
+        started = time.monotonic()
+        client_id = uuid.uuid4().hex
+        with _events(self.url, client_id) if progress else contextlib.nullcontext() as events:
+            prompt_id = self.submit(prompt, client_id)
+            try:
+                entry = self._follow(prompt_id, events, progress, started + timeout)
+            except KeyboardInterrupt:
+                self.cancel(prompt_id)
+                raise
+        status = entry.get("status", {})
+        if status.get("status_str") != "success":
+            raise PromptError(failure_sentence(status), status)
+        return Result(prompt_id, entry["outputs"], time.monotonic() - started)
+
+    def wait(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
+        """The history entry of a submitted workflow once it has ended, well or not."""
+        return self._follow(prompt_id, None, None, time.monotonic() + timeout)
+
+    def _follow(
+        self,
+        prompt_id: str,
+        events: Queue[dict[str, Any]] | None,
+        progress: Callable[[Progress], None] | None,
+        deadline: float,
+    ) -> dict[str, Any]:
+        next_look, pause = 0.0, 0.05
+        while True:
+            ended = False
+            if events is not None and progress is not None:
+                with contextlib.suppress(Empty):
+                    ended = _report(events.get(timeout=0.2), prompt_id, progress)
+            else:
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.5)
+            if not ended and time.monotonic() < next_look:
+                continue
+            if entry := self.get_json(f"/history/{prompt_id}").get(prompt_id):
+                return entry
+            next_look = time.monotonic() + (0.05 if events is None else 0.5)
+            self.check_alive()
+            if time.monotonic() > deadline:
+                self.cancel(prompt_id)
+                raise self.failure("did not finish the workflow in time")
+
+
+@dataclass
+class ComfyServer(ComfyClient):
     """A ComfyUI on this machine with the pack installed, for the length of a `with` block.
 
     The server has its own empty base folder, which is removed at the end; nothing is written into
@@ -313,15 +459,19 @@ class ComfyServer:
         deadline = time.monotonic() + self.start_timeout
         while True:
             if (code := self._process.poll()) is not None:
-                raise self._failure(f"stopped while starting (exit code {code})")
+                raise self.failure(f"stopped while starting (exit code {code})")
             with contextlib.suppress(OSError, ValueError):
                 self.get_json("/system_stats", timeout=5)
                 return
             if time.monotonic() > deadline:
-                raise self._failure(f"did not answer within {self.start_timeout:.0f} s")
+                raise self.failure(f"did not answer within {self.start_timeout:.0f} s")
             time.sleep(0.1)
 
-    def _failure(self, what: str) -> HostError:
+    def check_alive(self) -> None:
+        if self._process is not None and (code := self._process.poll()) is not None:
+            raise self.failure(f"stopped while the workflow ran (exit code {code})")
+
+    def failure(self, what: str) -> HostError:
         tail = "\n".join(self.log().splitlines()[-25:])
         return HostError(f"ComfyUI {self.host.version} {what}. The end of its log:\n{tail}")
 
@@ -345,132 +495,11 @@ class ComfyServer:
         path = self.base / "server.log"
         return path.read_text("utf-8", errors="replace") if path.exists() else ""
 
-    # Requests
-
-    def request(
-        self,
-        path: str,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-        timeout: float = 60.0,
-    ) -> bytes:
-        """GET, or POST when there is a body; raises urllib's HTTPError for an error status."""
-        headers = {"Content-Type": content_type} if body is not None else {}
-        request = urllib.request.Request(self.url + path, data=body, headers=headers)
-        # No proxy: the server is on this machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=timeout) as response:
-            return response.read()
-
-    def get_json(self, path: str, timeout: float = 60.0) -> Any:
-        """The parsed answer to a GET."""
-        return json.loads(self.request(path, timeout=timeout))
-
-    def post_json(self, path: str, body: object, timeout: float = 60.0) -> Any:
-        """The parsed answer to a POST of JSON; None when the answer is empty."""
-        answer = self.request(path, json.dumps(body).encode(), timeout=timeout)
-        return json.loads(answer) if answer else None
-
-    def object_info(self) -> dict[str, dict[str, Any]]:
-        """Every node the server knows."""
-        return self.get_json("/object_info")
-
     def pack_nodes(self) -> dict[str, dict[str, Any]]:
         """The nodes that come from the pack's folder."""
         module = f"custom_nodes.{self.folder_name}"
         nodes = self.object_info().items()
         return {name: info for name, info in nodes if info.get("python_module") == module}
-
-    def upload(self, data: bytes, name: str) -> str:
-        """Puts an image into the input folder; returns the name that LoadImage takes."""
-        boundary = uuid.uuid4().hex
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        body = (
-            f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
-            f"Content-Type: {kind}\r\n\r\n"
-        ).encode() + data
-        body += (
-            f'\r\n--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue'
-            f"\r\n--{boundary}--\r\n"
-        ).encode()
-        answer = self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}")
-        stored = json.loads(answer)
-        return "/".join(filter(None, (stored.get("subfolder"), stored["name"])))
-
-    def fetch(self, image: ImageRef) -> bytes:
-        """The bytes of an image a workflow made."""
-        query = {"filename": image.filename, "subfolder": image.subfolder, "type": image.type}
-        return self.request(f"/view?{urllib.parse.urlencode(query)}")
-
-    def interrupt(self) -> None:
-        """Stops the workflow at work."""
-        self.request("/interrupt", b"{}")
-
-    # Workflows
-
-    def submit(self, prompt: Prompt, client_id: str | None = None) -> str:
-        """Queues a workflow and returns its id; raises PromptError when the server refuses it.
-
-        ComfyUI runs what it can of a workflow with several outputs; here any refusal is one.
-        """
-        body = {"prompt": prompt, "client_id": client_id or uuid.uuid4().hex}
-        try:
-            answer = self.post_json("/prompt", body)
-        except urllib.error.HTTPError as error:
-            answer = json.loads(error.read() or b"{}")
-            raise PromptError(refusal_sentence(answer, prompt), answer) from None
-        if answer.get("node_errors"):
-            self.post_json("/queue", {"delete": [answer["prompt_id"]]})
-            raise PromptError(refusal_sentence(answer, prompt), answer)
-        return answer["prompt_id"]
-
-    def run(
-        self,
-        prompt: Prompt,
-        progress: Callable[[Progress], None] | None = None,
-        timeout: float = 600.0,
-    ) -> Result:
-        """Runs a workflow to its end; raises PromptError when it is refused, fails or is stopped."""
-        started = time.monotonic()
-        client_id = uuid.uuid4().hex
-        with _events(self.url, client_id) if progress else contextlib.nullcontext() as events:
-            prompt_id = self.submit(prompt, client_id)
-            entry = self._follow(prompt_id, events, progress, started + timeout)
-        status = entry.get("status", {})
-        if status.get("status_str") != "success":
-            raise PromptError(failure_sentence(status), status)
-        return Result(prompt_id, entry["outputs"], time.monotonic() - started)
-
-    def wait(self, prompt_id: str, timeout: float = 600.0) -> dict[str, Any]:
-        """The history entry of a submitted workflow once it has ended, well or not."""
-        return self._follow(prompt_id, None, None, time.monotonic() + timeout)
-
-    def _follow(
-        self,
-        prompt_id: str,
-        events: Queue[dict[str, Any]] | None,
-        progress: Callable[[Progress], None] | None,
-        deadline: float,
-    ) -> dict[str, Any]:
-        next_look, pause = 0.0, 0.05
-        while True:
-            ended = False
-            if events is not None and progress is not None:
-                with contextlib.suppress(Empty):
-                    ended = _report(events.get(timeout=0.2), prompt_id, progress)
-            else:
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.5)
-            if not ended and time.monotonic() < next_look:
-                continue
-            if entry := self.get_json(f"/history/{prompt_id}").get(prompt_id):
-                return entry
-            next_look = time.monotonic() + (0.05 if events is None else 0.5)
-            if self._process is not None and (code := self._process.poll()) is not None:
-                raise self._failure(f"stopped while the workflow ran (exit code {code})")
-            if time.monotonic() > deadline:
-                self.interrupt()
-                raise self._failure("did not finish the workflow in time")
 
 
 def _report(event: dict[str, Any], prompt_id: str, progress: Callable[[Progress], None]) -> bool:
@@ -514,6 +543,7 @@ def _events(url: str, client_id: str) -> Iterator[Queue[dict[str, Any]] | None]:
         # Losing the socket loses progress only: the history is polled as well.
         with contextlib.suppress(aiohttp.ClientError, OSError):
             asyncio.run(listen())
+        connected.set()  # whatever happened: nobody waits for it any more
 
     thread = threading.Thread(target=target, daemon=True)
     thread.start()

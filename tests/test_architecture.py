@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "host": {"host", "common", *METHODS},
     "common": {"common"},
     **{method: {method, "common"} for method in sorted(METHODS)},
+    "tools": {"tools", "common", "workflows", "scripts", *METHODS},
 }
 # What torch code may use without costing the user an installation: ComfyUI ships all of it.
 COMMON_LIBRARIES = {"torch", "einops", "kornia", "numpy", "safetensors", "scipy", "spandrel"}

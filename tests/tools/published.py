@@ -1,0 +1,26 @@
+"""The published files by their manifests: every key and shape, without the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def manifest(name: str, group: str | None = None) -> dict[str, Tensor]:
+    """The tensors of a published file on the meta device; group: only those of one group."""
+    data = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+    return {
+        key: torch.empty(shape, device="meta", dtype=torch.long if kind == "int" else torch.float)
+        for each, entries in data["groups"].items()
+        if group in (None, each)
+        for key, (shape, kind) in entries.items()
+    }
+
+
+def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in weights.items()}

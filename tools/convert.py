@@ -1,0 +1,235 @@
+"""Published files into one safetensors that says what it is, with its sha256 beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..common.state_dict import CheckpointError, StateDict, unwrapped
+from .files import (
+    SAFETENSORS,
+    Source,
+    contents_size,
+    network_files,
+    read_weights,
+    replacing,
+)
+from .files import sha256 as digest_of
+from .known import CONTROL, UNET, Found, identify
+
+FORMAT = "1"
+"""Of our metadata; a change makes earlier conversions look unfinished."""
+PAIR = ("unet", "controlnet")
+"""Folders of a published PASD or SeeSR release."""
+HEADROOM = 1 << 24
+"""Bytes of disk left over for the file's own header."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` did."""
+
+    path: Path
+    found: Found
+    sha256: str
+    written: bool
+    """False: the file was there already, from the same sources."""
+
+
+def sources_of(paths: Sequence[Path]) -> list[Path]:
+    """What to read for a conversion: the files themselves, or the two networks of a release's
+    folder. Raises CheckpointError."""
+    if len(paths) != 1 or not paths[0].is_dir():
+        return list(paths)
+    folder = paths[0]
+    if network_files(folder):
+        return [folder]
+    candidates = [folder, *sorted(p.parent for p in folder.rglob(PAIR[0]) if p.is_dir())]
+    releases = [f for f in candidates if all(network_files(f / part) for part in PAIR)]
+    releases = list(dict.fromkeys(releases))
+    if len(releases) == 1:
+        return [releases[0] / part for part in PAIR]
+    if releases:
+        names = ", ".join(str(release) for release in releases)
+        raise CheckpointError(f"{folder} holds several releases: name one of {names}.")
+    raise CheckpointError(
+        f"{folder} holds no release: expected the folders unet and controlnet, each with its "
+        "diffusion_pytorch_model.safetensors or .bin."
+    )
+
+
+def gather(sources: Sequence[Source]) -> Found:
+    """The one thing that one or two sources make. Raises CheckpointError unless it is whole."""
+    if len(sources) == 2:
+        return _checked(_pair(sources), _names(sources))
+    if len(sources) != 1:
+        raise CheckpointError("A conversion takes one file, or a UNet and its control network.")
+    alone = identify(sources[0].contents, sources[0].name, sources[0].metadata)
+    if alone.part != "whole":
+        other = "control network" if alone.part == "unet" else "UNet"
+        raise CheckpointError(
+            f"{sources[0].name} is {alone.what}, one half of a release: give its {other} too, or "
+            "the folder that holds both."
+        )
+    return _checked(alone, sources[0].name)
+
+
+def _names(sources: Sequence[Source]) -> str:
+    return " and ".join(str(Path(*source.paths[0].parts[-2:])) for source in sources)
+
+
+def _pair(sources: Sequence[Source]) -> Found:
+    """Both networks of a release, in either order."""
+    weights = [unwrapped(source.contents) for source in sources]
+    order = sorted(weights, key=lambda each: any(key.startswith("controlnet_") for key in each))
+    joined: StateDict = {}
+    for prefix, each in zip((UNET, CONTROL), order, strict=True):
+        joined |= {f"{prefix}{key}": value for key, value in each.items()}
+    return identify(joined, _names(sources))
+
+
+def _checked(found: Found, name: str) -> Found:
+    if found.complete:
+        return found
+    problem = found.problem or difference_sentence(found)
+    raise CheckpointError(f"{name}, {found.what}, is not whole: {problem}")
+
+
+def difference_sentence(found: Found) -> str:
+    """How many weights are wrong, and the first of them."""
+    parts = [
+        f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for word, keys in (
+            ("missing", found.difference.missing),
+            ("unexpected", found.difference.unexpected),
+            ("of another shape", found.difference.reshaped),
+        )
+        if keys
+    ]
+    return "; ".join(parts)
+
+
+def default_name(found: Found, sources: Sequence[Source]) -> str:
+    """What a converted file is called when nobody says so."""
+    if len(sources) == 1:
+        stem = sources[0].paths[0].stem
+        same = sources[0].paths[0].suffix.lower() in SAFETENSORS
+        return f"{stem}{'_converted' if same else ''}.safetensors"
+    return f"{found.version}.safetensors"
+
+
+def target_of(output: Path | None, found: Found, sources: Sequence[Source]) -> Path:
+    """The file to write: `output`, or the usual name in that folder, or beside the source."""
+    if output is not None and not output.is_dir():
+        return output if output.suffix else output.with_suffix(".safetensors")
+    beside = sources[0].paths[0].parent
+    if len(sources) == 2 and beside.name in PAIR:
+        beside = beside.parent
+    return (output or beside) / default_name(found, sources)
+
+
+def metadata_of(found: Found, sources: Sequence[Source]) -> dict[str, str]:
+    """What a converted file says of itself."""
+    digests = {
+        str(Path(*path.parts[-2:]) if len(sources) > 1 else path.name): digest_of(path)
+        for source in sources
+        for path in source.paths
+    }
+    return {
+        "format": "pt",
+        "restoration.format": FORMAT,
+        "restoration.method": found.method,
+        "restoration.version": found.version,
+        "restoration.source": json.dumps(digests, sort_keys=True),
+    }
+
+
+def sidecar(path: Path) -> Path:
+    """The file beside it with its sha256, in the form that sha256sum -c reads."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def convert(paths: Sequence[Path], output: Path | None = None, force: bool = False) -> Converted:
+    """Writes one safetensors from published files, and its sha256 beside it.
+
+    All or nothing: a run that is cut off leaves no half file, and the next one finishes it. A
+    file made from the same sources is recognised and left alone; any other is replaced only with
+    `force`. Raises CheckpointError.
+    """
+    sources = [read_weights(path) for path in sources_of(paths)]
+    found = gather(sources)
+    target = target_of(output, found, sources)
+    if target.suffix.lower() not in SAFETENSORS:
+        raise CheckpointError(f"{target} should end in .safetensors: that is what is written.")
+    if any(target.resolve() == path.resolve() for source in sources for path in source.paths):
+        raise CheckpointError(f"{target} is the source: choose another output.")
+    metadata = metadata_of(found, sources)
+    if target.exists() and not force:
+        return Converted(target, found, _finish(target, metadata), written=False)
+    _check_space(target, found.weights)
+    with replacing(target) as part:
+        save_file(_apart(found.weights), part, metadata)
+        digest = digest_of(part)
+        # Before the new file takes its place: the old digest would call it damaged.
+        sidecar(target).unlink(missing_ok=True)
+    _write_sidecar(target, digest)
+    return Converted(target, found, digest, written=True)
+
+
+def _finish(target: Path, metadata: dict[str, str]) -> str:
+    """The digest of a conversion that is there already, written beside it where that is missing.
+    Raises CheckpointError for any other file."""
+    advice = "choose another output, or --force to replace it"
+    try:
+        with safe_open(target, "pt") as file:
+            there = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{target} exists and cannot be read ({error}): {advice}.") from error
+    if there != metadata:
+        what = there.get("restoration.version", "another file")
+        raise CheckpointError(
+            f"{target} exists and was not made from these sources (it is {what}): {advice}."
+        )
+    digest = digest_of(target)
+    if sidecar(target).exists():
+        if sidecar(target).read_text("utf-8").split()[:1] != [digest]:
+            raise CheckpointError(
+                f"{target} is not what its sha256 says, so it was damaged or changed: {advice}."
+            )
+    else:
+        _write_sidecar(target, digest)
+    return digest
+
+
+def _write_sidecar(target: Path, digest: str) -> None:
+    with replacing(sidecar(target)) as part:
+        part.write_text(f"{digest}  {target.name}\n", "utf-8")
+
+
+def _check_space(target: Path, weights: StateDict) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = contents_size(weights) + HEADROOM, shutil.disk_usage(target.parent).free
+    if needed > free:
+        raise CheckpointError(
+            f"{target.parent} has {free / 2**30:.1f} GiB free and the file takes "
+            f"{needed / 2**30:.1f}: free some space or choose another --output."
+        )
+
+
+def _apart(weights: StateDict) -> StateDict:
+    """Each tensor with memory of its own, which the format demands."""
+    seen: set[int] = set()
+    apart = {}
+    for key, value in weights.items():
+        start = value.untyped_storage().data_ptr()
+        size = value.numel() * value.element_size()
+        shared = start in seen or size != value.untyped_storage().nbytes()
+        seen.add(start)
+        apart[key] = value.clone().contiguous() if shared else value.contiguous()
+    return apart

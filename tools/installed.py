@@ -1,0 +1,157 @@
+"""Which of the pack's models lie in ComfyUI's folders, and where the others go."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..common.state_dict import CheckpointError
+from ..scripts.comfy_host import PACK_ROOT, HostError, find_host
+from ..seesr.config import TAG_LISTS
+from ..workflows.files import FILES
+from .files import PICKLES, SAFETENSORS, read_weights
+from .known import DIFFBIR_VERSIONS, identify
+
+DEFAULTS = {
+    "checkpoints": ("checkpoints",),
+    "controlnet": ("controlnet", "t2i_adapter"),
+    "upscale_models": ("upscale_models",),
+    "restoration": ("restoration",),
+}
+"""Kinds of models that the pack's workflows use, and ComfyUI's own folders for them."""
+LOOKED_INTO = ("controlnet", "restoration")
+"""Where the loaders of the pack look; other kinds are for core's loaders."""
+DIFFBIR_STEMS = {Path(name).stem for name in DIFFBIR_VERSIONS}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the list."""
+
+    name: str
+    kind: str
+    what: str
+    paths: tuple[str, ...]
+    """Where it was found; empty: missing."""
+    url: str
+    """Of the published file; empty: no workflow names it."""
+    problem: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def model_folders(
+    comfyui: Path | None, models: Path | None = None, extra: Sequence[Path] = ()
+) -> dict[str, list[Path]]:
+    """Kind of model -> the folders that ComfyUI searches for it, its own first.
+
+    comfyui: its folder; None: the one around the pack or the usual places. models: its models
+    folder where that lies elsewhere. extra: files like extra_model_paths.yaml; the one in
+    ComfyUI's folder counts anyway. Raises CheckpointError.
+    """
+    if comfyui is None:
+        try:
+            host = find_host(PACK_ROOT)
+        except HostError as error:
+            raise CheckpointError(str(error)) from error
+        comfyui = host.path if host else None
+    if comfyui is not None and not (comfyui / "main.py").is_file():
+        raise CheckpointError(f"{comfyui} holds no ComfyUI (no main.py there): name its folder.")
+    if models is None:
+        if comfyui is None:
+            raise CheckpointError("No ComfyUI found: name its folder with --comfyui or --models.")
+        models = comfyui / "models"
+    folders = {kind: [models / name for name in names] for kind, names in DEFAULTS.items()}
+    usual = comfyui / "extra_model_paths.yaml" if comfyui else None
+    for config in [*([usual] if usual and usual.is_file() else []), *extra]:
+        for kind, folder, first in extra_folders(config):
+            known = folders.get(kind)
+            if known is None or (folder in known and not first):
+                continue
+            if folder in known:
+                known.remove(folder)
+            known.insert(0 if first else len(known), folder)
+    return folders
+
+
+def extra_folders(config: Path) -> Iterator[tuple[str, Path, bool]]:
+    """(kind, folder, whether it comes first) of every line of an extra_model_paths.yaml, read as
+    ComfyUI reads it. Raises CheckpointError."""
+    try:
+        import yaml
+    except ImportError as error:
+        raise CheckpointError(
+            f"Reading {config} takes PyYAML: run this with ComfyUI's Python, or pip install pyyaml."
+        ) from error
+    try:
+        sections = yaml.safe_load(config.read_text("utf-8")) or {}
+        tables = [dict(section) for section in sections.values() if section]
+    except (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{config} cannot be read as model paths: {error}") from error
+    for table in tables:
+        base = Path(os.path.expandvars(os.path.expanduser(table.pop("base_path", ""))))
+        first = bool(table.pop("is_default", False))
+        for kind, places in table.items():
+            for place in filter(None, str(places).split("\n")):
+                folder = Path(os.path.normpath(config.absolute().parent / base / place))
+                yield kind, folder, first
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+
+
+def _is(path: Path, name: str) -> bool:
+    """Whether a path is the file, or its conversion."""
+    converted = str(PurePosixPath(name).with_suffix(".safetensors"))
+    return any(path.as_posix().endswith(f"/{each}") for each in (name, converted))
+
+
+def _looked_into(path: Path) -> tuple[str, str]:
+    """(what it is, what is wrong with it), each may be empty."""
+    if expected := TAG_LISTS.get(path.name):
+        if hashlib.sha256(path.read_bytes()).hexdigest() == expected:
+            return "", ""
+        return "", f"{path.name} is not the published list (its sha256 differs): get it again."
+    if path.suffix.lower() not in (*SAFETENSORS, *PICKLES):
+        return "", ""
+    try:
+        source = read_weights(path)
+        found = identify(source.contents, source.name, source.metadata)
+    except CheckpointError as error:
+        return "", str(error)
+    what = f"{found.what}, version {found.version}"
+    return what, "" if found.complete else f"{path.name} is not whole: see inspect {path}"
+
+
+def installed(folders: Mapping[str, Sequence[Path]]) -> list[Row]:
+    """Every model that the shipped workflows name and where it is, kind by kind; then what else
+    of the methods lies in `restoration`, and in `controlnet` under a published name."""
+    rows = []
+    for kind in DEFAULTS:
+        files = [path for folder in folders.get(kind, ()) for path in _files(folder)]
+        hits: set[Path] = set()
+        for name, (url, place) in FILES.items():
+            if place != kind:
+                continue
+            paths = [path for path in files if _is(path, name)]
+            seen = [_looked_into(path) for path in paths] if kind in LOOKED_INTO else []
+            what = "; ".join(dict.fromkeys(what for what, _ in seen if what))
+            problem = " ".join(problem for _, problem in seen if problem)
+            rows.append(Row(name, kind, what, tuple(map(str, paths)), url, problem))
+            hits.update(paths)
+        for path in (path for path in files if path not in hits and _may_be_ours(path, kind)):
+            what, problem = _looked_into(path)
+            if what:
+                rows.append(Row(path.name, kind, what, (str(path),), "", problem))
+    return rows
+
+
+def _may_be_ours(path: Path, kind: str) -> bool:
+    """`controlnet` may hold many files of others: there, only names that we know are opened."""
+    return kind == "restoration" or (kind == "controlnet" and path.stem in DIFFBIR_STEMS)

@@ -1,0 +1,178 @@
+"""Keys and shapes of the diffusers-form networks, to say what a file lacks without ComfyUI.
+
+Every function takes a config's `unet_config()`, the host's words, and gives the published keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..common.hint_encoder import HintEncoder
+from ..pasd.checkpoint import depth_of, layer_prefix, pixel_layers
+from ..pasd.config import PASDConfig, Variant
+from ..seesr.config import EMBED_WIDTH, SeeSRConfig, Site
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _linear(name: str, inputs: int, outputs: int, bias: bool = True) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs), **({f"{name}.bias": (outputs,)} if bias else {})}
+
+
+def _conv(name: str, inputs: int, outputs: int, side: int = 3) -> Shapes:
+    return {f"{name}.weight": (outputs, inputs, side, side), f"{name}.bias": (outputs,)}
+
+
+def _norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _residual_block(name: str, inputs: int, outputs: int, embedding: int) -> Shapes:
+    shapes = {
+        **_norm(f"{name}.norm1", inputs),
+        **_conv(f"{name}.conv1", inputs, outputs),
+        **_linear(f"{name}.time_emb_proj", embedding, outputs),
+        **_norm(f"{name}.norm2", outputs),
+        **_conv(f"{name}.conv2", outputs, outputs),
+    }
+    if inputs != outputs:
+        shapes |= _conv(f"{name}.conv_shortcut", inputs, outputs, side=1)
+    return shapes
+
+
+def _attention(name: str, width: int, context: int) -> Shapes:
+    return {
+        **_linear(f"{name}.to_q", width, width, bias=False),
+        **_linear(f"{name}.to_k", context, width, bias=False),
+        **_linear(f"{name}.to_v", context, width, bias=False),
+        **_linear(f"{name}.to_out.0", width, width),
+    }
+
+
+def _projection(name: str, width: int, linear: bool) -> Shapes:
+    return _linear(name, width, width) if linear else _conv(name, width, width, side=1)
+
+
+def _transformer(name: str, width: int, context: int, depth: int, linear: bool) -> Shapes:
+    shapes = {
+        **_norm(f"{name}.norm", width),
+        **_projection(f"{name}.proj_in", width, linear),
+        **_projection(f"{name}.proj_out", width, linear),
+    }
+    for i in range(depth):
+        block = f"{name}.transformer_blocks.{i}"
+        shapes |= _attention(f"{block}.attn1", width, width)
+        shapes |= _attention(f"{block}.attn2", width, context)
+        shapes |= _linear(f"{block}.ff.net.0.proj", width, 8 * width)  # gated: twice 4 * width
+        shapes |= _linear(f"{block}.ff.net.2", 4 * width, width)
+        for norm in ("norm1", "norm2", "norm3"):
+            shapes |= _norm(f"{block}.{norm}", width)
+    return shapes
+
+
+def _widths(config: Mapping[str, Any]) -> list[int]:
+    """Of every residual of the encoder, in order."""
+    base, levels = config["model_channels"], config["channel_mult"]
+    widths = [base]
+    for level, multiplier in enumerate(levels):
+        last = level + 1 == len(levels)
+        widths += [multiplier * base] * (config["num_res_blocks"][level] + (not last))
+    return widths
+
+
+def encoder(config: Mapping[str, Any]) -> Shapes:
+    """What a UNet and its ControlNet share: embeddings, down blocks, middle."""
+    base, levels = config["model_channels"], config["channel_mult"]
+    context, linear = config["context_dim"], config["use_linear_in_transformer"]
+    embedding = 4 * base
+    shapes = {
+        **_conv("conv_in", config["in_channels"], base),
+        **_linear("time_embedding.linear_1", base, embedding),
+        **_linear("time_embedding.linear_2", embedding, embedding),
+    }
+    if config["adm_in_channels"] is not None:
+        shapes |= _linear("add_embedding.linear_1", config["adm_in_channels"], embedding)
+        shapes |= _linear("add_embedding.linear_2", embedding, embedding)
+    width, depths = base, iter(config["transformer_depth"])
+    for level, multiplier in enumerate(levels):
+        block, outputs = f"down_blocks.{level}", multiplier * base
+        for i in range(config["num_res_blocks"][level]):
+            shapes |= _residual_block(f"{block}.resnets.{i}", width, outputs, embedding)
+            if depth := next(depths):
+                shapes |= _transformer(f"{block}.attentions.{i}", outputs, context, depth, linear)
+            width = outputs
+        if level + 1 < len(levels):
+            shapes |= _conv(f"{block}.downsamplers.0.conv", outputs, outputs)
+    depth = config["transformer_depth_middle"]
+    shapes |= _transformer("mid_block.attentions.0", width, context, depth, linear)
+    for i in range(2):
+        shapes |= _residual_block(f"mid_block.resnets.{i}", width, width, embedding)
+    return shapes
+
+
+def unet(config: Mapping[str, Any]) -> Shapes:
+    """A plain Stable Diffusion UNet."""
+    base, levels = config["model_channels"], config["channel_mult"]
+    context, linear = config["context_dim"], config["use_linear_in_transformer"]
+    shapes, skips = encoder(config), _widths(config)
+    width = skips[-1]
+    for block, level in enumerate(reversed(range(len(levels)))):
+        name, outputs = f"up_blocks.{block}", levels[level] * base
+        layers = config["num_res_blocks"][level] + 1
+        depth = config["transformer_depth_output"][level * layers]
+        for i in range(layers):
+            inputs = width + skips.pop()
+            shapes |= _residual_block(f"{name}.resnets.{i}", inputs, outputs, 4 * base)
+            if depth:
+                shapes |= _transformer(f"{name}.attentions.{i}", outputs, context, depth, linear)
+            width = outputs
+        if level:
+            shapes |= _conv(f"{name}.upsamplers.0.conv", outputs, outputs)
+    return shapes | _norm("conv_norm_out", base) | _conv("conv_out", base, config["in_channels"])
+
+
+def _image_encoder(**sizes: Any) -> Shapes:
+    network = HintEncoder(device="meta", **sizes)
+    return {
+        f"controlnet_cond_embedding.{key}": tuple(value.shape)
+        for key, value in network.state_dict().items()
+    }
+
+
+def controlnet(config: Mapping[str, Any], **encoder_sizes: Any) -> Shapes:
+    """A ControlNet. encoder_sizes: arguments of `HintEncoder`."""
+    sizes = {"out_channels": config["model_channels"], **encoder_sizes}
+    shapes = encoder(config) | _image_encoder(**sizes)
+    widths = _widths(config)
+    for i, width in enumerate(widths):
+        shapes |= _conv(f"controlnet_down_blocks.{i}", width, width, side=1)
+    return shapes | _conv("controlnet_mid_block", widths[-1], widths[-1], side=1)
+
+
+def pasd_attention(variant: Variant, config: PASDConfig, added: Mapping[str, Any]) -> Shapes:
+    """What PASD adds to a UNet. added: what the file has of it, which alone tells the depths."""
+    shapes: Shapes = {}
+    for layer in pixel_layers(variant, config):
+        prefix = layer_prefix(variant, layer)
+        name, depth = prefix.removesuffix("."), depth_of(dict(added), prefix)
+        width, context = layer.channels, layer.context_channels
+        if variant == "pasd":
+            shapes |= _transformer(name, width, context, depth, config.use_linear)
+            continue
+        shapes |= _projection(f"{name}.proj_in_plus", context, config.use_linear)
+        for i in range(depth):
+            block = f"{name}.transformer_blocks.{i}"
+            shapes |= _norm(f"{block}.norm2_plus", width)
+            shapes |= _attention(f"{block}.attn2_plus", width, context)
+    return shapes
+
+
+def rca(sites: list[Site], config: SeeSRConfig) -> Shapes:
+    """What SeeSR adds at some sites."""
+    linear = config.unet_config()["use_linear_in_transformer"]
+    shapes: Shapes = {}
+    for site in sites:
+        name = site.name.removesuffix(".")
+        shapes |= _transformer(name, site.channels, EMBED_WIDTH, 1, linear)
+    return shapes
