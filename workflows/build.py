@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(__file__).parent
+SUBGRAPHS = ROOT / "subgraphs"
+"""Where ComfyUI looks for a pack's blueprints."""
 
-METHODS = ("diffbir",)
+METHODS = ("diffbir", "pasd", "seesr", "styleid")
 """Modules beside this one, each with its `WORKFLOWS`."""
 
 
@@ -41,6 +43,7 @@ def build(name: str, definitions: Definitions) -> Graph:
 
 
 def write_all() -> None:
+    from .blueprints import BLUEPRINTS, blueprint
     from .graph import dumped
 
     definitions = host_definitions()
@@ -48,6 +51,9 @@ def write_all() -> None:
         graph = build(name, definitions)
         (FOLDER / f"{name}.json").write_text(dumped(graph.ui()), encoding="utf-8")
         (FOLDER / "api" / f"{name}.json").write_text(dumped(graph.api()), encoding="utf-8")
+    for title, name in BLUEPRINTS.items():
+        drawn = blueprint(title, build(name, definitions).ui())
+        (SUBGRAPHS / f"{title}.json").write_text(dumped(drawn), encoding="utf-8")
 
 
 def main() -> None:
@@ -68,7 +74,15 @@ def main() -> None:
     importlib.import_module("restoration.workflows.build").write_all()
 
 
-CORE_EXTRAS = ("nodes_custom_sampler.py", "nodes_upscale_model.py", "nodes_mask.py")
+CORE_EXTRAS = (
+    "nodes_custom_sampler.py",
+    "nodes_upscale_model.py",
+    "nodes_mask.py",
+    "nodes_model_advanced.py",
+    "nodes_morphology.py",
+    "nodes_preview_any.py",
+    "nodes_clip_sdxl.py",
+)
 
 
 def host_definitions() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 HF = "https://huggingface.co"
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
+PASD = f"{HF}/yangtao9009"
 FILES = {
     "v2-1_512-ema-pruned.safetensors": (
         f"{HF}/stabilityai/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.safetensors",
@@ -29,5 +30,59 @@ FILES = {
         f"{HF}/opencv/face_detection_yunet/resolve/main/face_detection_yunet_2023mar.onnx",
         "restoration",
     ),
+    "v1-5-pruned-emaonly-fp16.safetensors": (
+        f"{HF}/Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/"
+        "v1-5-pruned-emaonly-fp16.safetensors",
+        "checkpoints",
+    ),
+    "toonyou_beta3.safetensors": (
+        f"{HF}/camenduru/AnimateDiff/resolve/main/toonyou_beta3.safetensors",
+        "checkpoints",
+    ),
+    "sd_xl_base_1.0.safetensors": (
+        f"{HF}/stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors",
+        "checkpoints",
+    ),
+    **{
+        f"{folder}/{part}/diffusion_pytorch_model.safetensors": (
+            f"{PASD}/PASD/resolve/main/{folder}/{part}/diffusion_pytorch_model.safetensors",
+            "restoration",
+        )
+        for folder in (
+            "pasd/checkpoint-100000",
+            "pasd_light/checkpoint-120000",
+            "pasd_color/checkpoint-180000",
+        )
+        for part in ("unet", "controlnet")
+    },
+    **{
+        f"PASD-SDXL/checkpoint-200000/{part}/diffusion_pytorch_model.safetensors": (
+            f"{PASD}/PASD-SDXL/resolve/main/checkpoint-200000/{part}/"
+            "diffusion_pytorch_model.safetensors",
+            "restoration",
+        )
+        for part in ("unet", "controlnet")
+    },
+    "sd_turbo.safetensors": (
+        f"{HF}/stabilityai/sd-turbo/resolve/main/sd_turbo.safetensors",
+        "checkpoints",
+    ),
+    # The authors publish SeeSR and DAPE on drives without direct addresses; this is a mirror.
+    **{
+        f"seesr/{part}/diffusion_pytorch_model.safetensors": (
+            f"{HF}/alexnasa/SEESR/resolve/main/{part}/diffusion_pytorch_model.safetensors",
+            "restoration",
+        )
+        for part in ("unet", "controlnet")
+    },
+    "DAPE.pth": (f"{HF}/alexnasa/SEESR/resolve/main/DAPE.pth", "restoration"),
+    "ram_swin_large_14m.pth": (
+        f"{HF}/spaces/xinyu1205/recognize-anything/resolve/main/ram_swin_large_14m.pth",
+        "restoration",
+    ),
+    **{
+        name: (f"https://github.com/cswry/SeeSR/raw/main/ram/data/{name}", "restoration")
+        for name in ("ram_tag_list.txt", "ram_tag_list_threshold.txt")
+    },
 }
 """Weight files as published: where from, and the model folder they go to."""

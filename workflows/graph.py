@@ -278,6 +278,14 @@ def before_and_after(g: Graph, number: int, before: Slot, after: Slot, prefix: s
 
 
 NEEDS = "### Files\n\n"
+CARDS = (
+    "**Your card** (from ComfyUI's own memory formula, not measured; too much is noticed and halved)"
+    "\n\n| memory | `tile_size` | `tile_batch_size` | `tile_size` of the VAE |\n| --- | --- | --- | --- |"
+    "\n| 6 GB | 512 | 1 | 256 |\n| 8 GB | 512 | 2 | 512 |\n| 12 GB | 512 to 768 | 4 | 512 |"
+    "\n| 24 GB | 768 to 1024 | 8 | 1024 |\n\n"
+)
+"""For the notes of tiled workflows."""
+
 DIALS = "### The three dials that matter\n\n"
 
 

@@ -174,6 +174,6 @@ def shipped(name: str, image: str) -> dict[str, Any]:
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = STEPS
         if "min_side" in node["inputs"]:
-            assert node["inputs"]["min_side"] == 512
+            assert node["inputs"]["min_side"] >= 512
             node["inputs"]["min_side"] = 64
     return prompt

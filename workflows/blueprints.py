@@ -1,0 +1,150 @@
+"""Subgraph blueprints: a whole method as one node, pictures in, picture out.
+
+ComfyUI 0.18 offers the files of a pack's folder `subgraphs` in its node library. Each is a shipped
+workflow without what stands around it: loading, previews and notes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+Json = dict[str, Any]
+
+BLUEPRINTS = {
+    "Restore with DiffBIR": "diffbir_v2_upscale",
+    "Restore with PASD": "pasd_upscale",
+    "Restore with SeeSR": "seesr_upscale",
+    "Transfer Style with StyleID": "styleid_transfer",
+}
+"""Name in the node library: the workflow it is made of."""
+
+LOADS, SAVES = "LoadImage", "SaveImage"
+AROUND = {LOADS, SAVES, "PreviewImage", "PreviewAny", "MarkdownNote", "Note"}
+DIALS = ("ckpt_name", "upscale_by", "cfg", "seed", "gamma", "color_correction_method")
+"""Widgets of the inner nodes that the blueprint shows."""
+INPUT, OUTPUT = -10, -20
+"""The frontend's ids of the subgraph's own border."""
+
+
+def blueprint(name: str, ui: Json) -> Json:
+    """A workflow in the frontend's form as a workflow of one node, a subgraph."""
+
+    def identity(part: str) -> str:
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"diffusion-restoration/{name}/{part}"))
+
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    photos = [node for node in ui["nodes"] if node["type"] == LOADS]
+    inputs = [
+        {
+            "id": identity(f"input {slot}"),
+            "name": "image" if len(photos) == 1 else _word(photo["title"]),
+            "type": "IMAGE",
+            "linkIds": [],
+        }
+        for slot, photo in enumerate(photos)
+    ]
+    output = {"id": identity("output"), "name": "IMAGE", "type": "IMAGE", "linkIds": []}
+    border = {photo["id"]: slot for slot, photo in enumerate(photos)}
+
+    links = []
+    for number, source, slot, target, into, kind in ui["links"]:
+        link = {
+            "id": number,
+            "origin_id": source,
+            "origin_slot": slot,
+            "target_id": target,
+            "target_slot": into,
+            "type": kind,
+        }
+        if nodes[target]["type"] == SAVES:
+            link |= {"target_id": OUTPUT, "target_slot": 0}
+            output["linkIds"].append(number)
+        elif nodes[target]["type"] in AROUND:
+            continue
+        if source in border:
+            if slot != 0:
+                raise ValueError(f"{name}: a blueprint has no mask input")
+            link |= {"origin_id": INPUT, "origin_slot": border[source]}
+            inputs[border[source]]["linkIds"].append(number)
+        links.append(link)
+
+    kept = {link["id"] for link in links}
+    inside = [
+        node
+        | {
+            "outputs": [
+                each | {"links": [n for n in each.get("links") or () if n in kept] or None}
+                for each in node["outputs"]
+            ]
+        }
+        for node in ui["nodes"]
+        if node["type"] not in AROUND
+    ]
+    left = min(node["pos"][0] for node in inside)
+    right = max(node["pos"][0] + node["size"][0] for node in inside)
+    subgraph = {
+        "id": identity("subgraph"),
+        "version": 1,
+        "state": {
+            "lastGroupId": len(ui["groups"]),
+            "lastNodeId": ui["last_node_id"],
+            "lastLinkId": ui["last_link_id"],
+            "lastRerouteId": 0,
+        },
+        "revision": 0,
+        "config": {},
+        "name": name,
+        "inputNode": {"id": INPUT, "bounding": [left - 200, 0, 120, 60 + 20 * len(inputs)]},
+        "outputNode": {"id": OUTPUT, "bounding": [right + 80, 0, 120, 80]},
+        "inputs": inputs,
+        "outputs": [output],
+        "widgets": [],
+        "nodes": inside,
+        "groups": [group for group in ui["groups"] if _holds(group, inside)],
+        "links": links,
+        "extra": {},
+        "category": "restoration",
+    }
+    dials = [
+        [str(node["id"]), entry["name"]]
+        for dial in DIALS
+        for node in inside
+        for entry in node["inputs"]
+        if entry["name"] == dial and "widget" in entry and entry["link"] is None
+    ]
+    outer = {
+        "id": 1,
+        "type": subgraph["id"],
+        "pos": [0, 0],
+        "size": [400, 60 + 24 * len(dials)],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [{"name": e["name"], "type": e["type"], "link": None} for e in inputs],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": []}],
+        "title": name,
+        "properties": {"proxyWidgets": dials, "cnr_id": "diffusion-restoration", "ver": "0.1.0"},
+        "widgets_values": [],
+    }
+    return {
+        "revision": 0,
+        "last_node_id": 1,
+        "last_link_id": 0,
+        "nodes": [outer],
+        "links": [],
+        "version": 0.4,
+        "definitions": {"subgraphs": [subgraph]},
+        "extra": {},
+    }
+
+
+def _word(title: str) -> str:
+    return title.removeprefix("The ").lower().replace(" ", "_")
+
+
+def _holds(group: Json, nodes: list[Json]) -> bool:
+    x, y, width, height = group["bounding"]
+    return any(
+        x <= node["pos"][0] < x + width and y <= node["pos"][1] < y + height for node in nodes
+    )
