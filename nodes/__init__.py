@@ -11,7 +11,21 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-THEMES = ("restoration", "diffbir", "color", "sampling", "guidance", "faces", "prompt")
+THEMES = (
+    "restoration",
+    "diffbir",
+    "pasd",
+    "seesr",
+    "color",
+    "sampling",
+    "guidance",
+    "faces",
+    "tiling",
+    "vae",
+    "prompt",
+    "style",
+    "evaluate",
+)
 
 
 def load_nodes(themes: tuple[str, ...] = THEMES) -> list[type[io.ComfyNode]]:

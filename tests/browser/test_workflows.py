@@ -73,30 +73,23 @@ def use_photo(page, name: str) -> None:
     )
 
 
-@pytest.fixture(scope="module", params=WORKFLOWS, ids=lambda path: path.stem)
-def workflow(request: pytest.FixtureRequest) -> Path:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def weights(workflow, server) -> list[str]:
-    """The weight files that the workflow asks for. Empty ones are put in their places: enough for
-    the front end to find them, not to run."""
-    models = [
+def models_of(workflow: Path) -> list[dict]:
+    """What the workflow tells the front end about the weight files it needs."""
+    return [
         model
         for node in json.loads(workflow.read_text("utf-8"))["nodes"]
         for model in node.get("properties", {}).get("models", [])
     ]
-    for model in models:
-        folder = server.base / "models" / model["directory"]
-        folder.mkdir(exist_ok=True)
-        (folder / model["name"]).touch()
-    return sorted({model["name"] for model in models})
 
 
 @pytest.fixture(scope="module")
-def page(browser, server, weights) -> Iterator[object]:
-    """ComfyUI in a tab of the workflow's own, loaded as far as its node library."""
+def page(browser, server) -> Iterator[object]:
+    """ComfyUI in a tab, loaded as far as its node library. Empty weight files are in their places:
+    enough for the front end to find them, not to run."""
+    for model in (model for workflow in WORKFLOWS for model in models_of(workflow)):
+        folder = server.base / "models" / model["directory"]
+        folder.mkdir(exist_ok=True)
+        (folder / model["name"]).touch()
     tab = browser.new_page(viewport={"width": 1920, "height": 1000})
     tab.set_default_timeout(120_000)
     tab.goto(server.url)
@@ -107,6 +100,10 @@ def page(browser, server, weights) -> Iterator[object]:
     tab.close()
 
 
+each_workflow = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
+
+
+@each_workflow
 def test_workflow_loads_without_a_missing_node_or_red_input(page, workflow, screenshots) -> None:
     load(page, workflow)
     page.wait_for_timeout(2000)  # warnings come late
@@ -116,12 +113,14 @@ def test_workflow_loads_without_a_missing_node_or_red_input(page, workflow, scre
     assert page.evaluate(WARNINGS) == []
 
 
+@each_workflow
 def test_workflow_and_its_api_form_are_the_same_graph(page, workflow) -> None:
     load(page, workflow)
     expected = json.loads((workflow.parent / "api" / workflow.name).read_text())
     assert without_titles(page.evaluate(PROMPT)) == without_titles(expected)
 
 
+@each_workflow
 def test_workflow_survives_saving_and_loading_again(page, workflow) -> None:
     load(page, workflow)
     before = page.evaluate(PROMPT)
@@ -129,8 +128,9 @@ def test_workflow_survives_saving_and_loading_again(page, workflow) -> None:
     assert page.evaluate(PROMPT) == before
 
 
-def test_workflow_runs_to_an_image(page, server, workflow, weights, screenshots) -> None:
-    if weights:
+@each_workflow
+def test_workflow_runs_to_an_image(page, server, workflow, screenshots) -> None:
+    if weights := sorted({model["name"] for model in models_of(workflow)}):
         pytest.skip(f"{workflow.stem} needs weights that are not here: {', '.join(weights)}")
     load(page, workflow)
     use_photo(page, server.upload(PHOTO.read_bytes(), PHOTO.name))

@@ -199,16 +199,19 @@ def test_boxes_are_cut_to_the_tile(host, model, batch) -> None:
     torch.testing.assert_close(found, blended(alone, x), **CLOSE)
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("with_area", [True, False])
+@pytest.mark.parametrize("batch", BATCHES[1:])
 def test_areas_masks_and_text_rows_belong_to_the_same_pictures_in_any_batch(
-    host, model, batch
+    host, model, batch, with_area
 ) -> None:
-    """Three pictures; texts for two (the host repeats them 0, 1, 0), a mask each, an area."""
+    """Three pictures; texts for two (the host repeats them 0, 1, 0), a mask each, and beside it
+    an area (which parts tiles into several calls) or another mask (which does not)."""
     x, timesteps = noisy(3)
     mask = torch.rand(3, HEIGHT, WIDTH) + 0.1
+    beside = {"area": (9, 11, 2, 3), "strength": 0.7} if with_area else {"mask": 1.2 - mask}
     entries = [
         conditioning(text("good", 2), mask=mask, mask_strength=1.0)[0],
-        conditioning(text("bad"), area=(9, 11, 2, 3), strength=0.7)[0],
+        conditioning(text("bad"), **beside)[0],
     ]
     (expected,) = call_model(tiled(model), x, timesteps, entries)
     (found,) = call_model(tiled(model, batch), x, timesteps, entries)
@@ -399,13 +402,17 @@ def test_what_does_not_help_is_the_hosts_own_error(host, model) -> None:
 
     from comfy.patcher_extension import WrappersMP
 
+    calls = []
+
     def broken(*_: Any, **__: Any) -> Tensor:
+        calls.append(1)
         raise ZeroDivisionError
 
-    patched = tiled(model)
+    patched = tiled(model, tile_size=64, overlap=16)
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "broken", broken)
     with pytest.raises(ZeroDivisionError):
         call_model(patched, x, timesteps, conditioning(text()))
+    assert len(calls) == 1, "another error was taken for a full card"
 
 
 def test_an_interrupt_gives_controls_their_hints_back(host, model) -> None:
@@ -484,7 +491,7 @@ def test_memory_is_reserved_for_one_call_not_for_the_whole(
 def test_the_node_speaks_pixels(host, model) -> None:
     from restoration.nodes.tiling import TiledRestoration
 
-    x, timesteps = noisy(1, 40, 48)
+    x, timesteps = noisy(1, 40, 80)
     inputs = {"tile_size": 256, "tile_overlap": 64, "tile_batch_size": 2, "weighting": "hann"}
     (patched,) = TiledRestoration.execute(model, **inputs).result
     (found,) = call_model(patched, x, timesteps, conditioning(text()))
