@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import CARDS, DIALS, Graph, Slot, before_and_after, files_note
+from .graph import CARDS, DIALS, VAE_NODES, Graph, Slot, before_and_after, files_note
 
 BASE_V2 = "v2-1_512-ema-pruned.safetensors"
 BASE_V21 = "sd2.1-base-zsnr-laionaes5.ckpt"
@@ -70,10 +70,9 @@ def diffuse(
 ) -> Slot:
     """Stage 2: the cleaned picture steers the sampling of a new one. tiles: settings of Tiled
     Restoration; the VAE then works in tiles too."""
-    encoder, decoder = ("VAEEncode", "VAEDecode")
+    encoder, decoder = VAE_NODES[tiles is not None]
     model = loaded.model
     if tiles:
-        encoder, decoder = ("TiledVAEEncodeExact", "TiledVAEDecodeExact")
         model = g.add("TiledRestoration", model=model, **tiles)[0]
     latent = g.add(encoder, pixels=picture, vae=loaded.vae)
     applied = g.add(

@@ -286,6 +286,12 @@ CARDS = (
 )
 """For the notes of tiled workflows."""
 
+VAE_NODES = {
+    False: ("VAEEncode", "VAEDecode"),
+    True: ("TiledVAEEncodeExact", "TiledVAEDecodeExact"),
+}
+"""Of a workflow that works in tiles, or not."""
+
 DIALS = "### The three dials that matter\n\n"
 
 

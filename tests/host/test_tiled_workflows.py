@@ -1,0 +1,125 @@
+"""The 4K workflows as shipped, run by ComfyUI's own executor on a small photo with small tiles.
+
+The loaders are replaced by tiny real networks, and by a tiny real VAE: the exact nodes walk through
+its layers. Everything else is the file's, but for what costs time: steps, least size, tiles.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restoration.tests.golden import seeded
+from restoration.tests.golden.runners_diffbir import control_config
+from restoration.tests.host import pasd_networks, seesr_networks
+from restoration.tests.host.networks import SMALL, ldm_unet_config, tiny_vae, unet_model
+from restoration.tests.host.workflow_runs import (
+    API,
+    TinyText,
+    photo,
+    replaced_loaders,
+    run,
+    shipped,
+    stage1,
+)
+
+pytestmark = pytest.mark.host
+
+WIDTH, HEIGHT, FACTOR = 96, 80, 4
+TILED = sorted(path.stem for path in API.glob("*_upscale_4k_tiled.json"))
+
+
+@pytest.fixture(scope="module")
+def tiny(comfy) -> SimpleNamespace:
+    from restoration.diffbir.checkpoint import layout
+    from restoration.host.control import diffbir_control
+
+    config = control_config(SMALL)
+    weights = seeded.state_dict(11, layout(config))
+    return SimpleNamespace(
+        vae=tiny_vae(),
+        bases={
+            "diffbir": unet_model(ldm_unet_config(SMALL)),
+            "pasd": pasd_networks.base_model(pasd_networks.sd15()),
+            "seesr": seesr_networks.base_model(),
+        },
+        control=diffbir_control({k: torch.from_numpy(v) for k, v in weights.items()}, config),
+        pasd=pasd_networks.networks(pasd_networks.sd15()),
+        seesr=seesr_networks.networks(),
+        dape=seesr_networks.tiny_tagger(),
+    )
+
+
+@pytest.fixture(params=TILED)
+def prompt(request, comfy, tiny) -> dict[str, Any]:
+    """A shipped workflow with a small photo and tiles of 256, its loaders replaced."""
+    name = request.param
+    base = tiny.bases[name.partition("_")[0]]
+    loaders = {
+        "CheckpointLoaderSimple": (
+            "ckpt_name",
+            ("MODEL", "CLIP", "VAE"),
+            lambda file: (base, TinyText(), tiny.vae),
+        ),
+        "UpscaleModelLoader": ("model_name", ("UPSCALE_MODEL",), lambda file: (stage1(4),)),
+        "DiffBIRControlLoader": (
+            "control_net_name",
+            ("CONTROL_NET",),
+            lambda file: (tiny.control,),
+        ),
+        "PASDLoader": ("unet_name", ("PASD_MODEL",), lambda file: (tiny.pasd,)),
+        "SeeSRLoader": ("unet_name", ("SEESR_MODEL", "MODEL"), lambda file: (tiny.seesr, base)),
+        "DAPELoader": ("ram_name", ("DAPE_MODEL",), lambda file: (tiny.dape,)),
+    }
+    small = photo(comfy)
+    folder = Path(comfy.folder_paths.get_input_directory())
+    Image.open(folder / small).convert("RGB").resize((WIDTH, HEIGHT)).save(folder / "larger.png")
+    found = shipped(name, "larger.png")
+    node(found, "TiledRestoration").update(tile_size=256, tile_overlap=64)
+    for kind in ("TiledVAEEncodeExact", "TiledVAEDecodeExact"):
+        node(found, kind)["tile_size"] = 128
+    with replaced_loaders(comfy, loaders):
+        yield found
+
+
+def node(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
+    (found,) = (each["inputs"] for each in prompt.values() if each["class_type"] == kind)
+    return found
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> int:
+    """The largest, in 8-bit levels."""
+    return int(np.abs(np.asarray(a, np.int16) - np.asarray(b, np.int16)).max())
+
+
+def test_every_method_that_samples_a_photo_has_one() -> None:
+    assert {name.partition("_")[0] for name in TILED} == {"diffbir", "pasd", "seesr"}
+    for name in TILED:
+        note = json.loads((API.parent / f"{name}.json").read_text("utf-8"))["nodes"][0]
+        text = note["widgets_values"][0]
+        assert all(f"\n| {memory} GB | " in text for memory in (6, 8, 12, 24)), name
+
+
+def test_runs_in_tiles_that_leave_no_choice_in_the_picture(comfy, prompt, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    image = run(comfy, prompt)
+    assert image.shape[1::-1] == (FACTOR * WIDTH, FACTOR * HEIGHT)
+    assert image.std() > 1
+    assert "384x320 pixels in 4 tiles of 256x256 (2 x 2), overlap 64, 1 at once" in caplog.text
+
+    node(prompt, "TiledRestoration")["tile_batch_size"] = 4
+    assert difference(run(comfy, prompt), image) <= 1
+    assert "overlap 64, 4 at once" in caplog.text
+    for each in prompt.values():
+        if each["class_type"].startswith("TiledVAE"):
+            each["class_type"] = each["class_type"].removeprefix("Tiled").removesuffix("Exact")
+            del each["inputs"]["tile_size"]
+    assert difference(run(comfy, prompt), image) <= 1
