@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from comfy import model_management as mm
 
-log = logging.getLogger(__name__)
+from .report import announce
 
 SMALLEST_TILE = 64
 T = TypeVar("T")
@@ -29,7 +29,8 @@ def is_out_of_memory(error: Exception) -> bool:
 def with_shrinking_tile(
     run: Callable[[int], T], tile: int, what: str, smallest: int = SMALLEST_TILE
 ) -> tuple[T, int]:
-    """Calls run(tile); on out of memory halves the tile, says so in the log and tries again.
+    """Calls run(tile); on out of memory halves the tile, says so in the log and on the node that
+    runs, and tries again.
 
     Returns the result and the tile that worked, so that the next picture starts there. With
     `tile` at `smallest` the host's own error gets through.
@@ -42,5 +43,23 @@ def with_shrinking_tile(
                 raise
         # Outside the handler: its traceback would keep the failed attempt's tensors alive.
         mm.soft_empty_cache()
-        log.warning("%s: out of memory with tiles of %d, trying %d.", what, tile, tile // 2)
+        text = f"{what}: out of memory with tiles of {tile}, trying {tile // 2}."
+        announce(text, level=logging.WARNING)
         tile //= 2
+
+
+def with_room(run: Callable[[], T], patcher: Any, needed: float, what: str) -> T:
+    """Calls run() with the patcher's network loaded and `needed` bytes asked for. For work that has
+    no tiles: on out of memory once more, alone on the device."""
+    mm.load_models_gpu([patcher], memory_required=needed)
+    try:
+        return run()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    mm.unload_all_models()
+    mm.soft_empty_cache()
+    text = f"{what}: out of memory; trying again with all other models unloaded."
+    announce(text, level=logging.WARNING)
+    mm.load_models_gpu([patcher], memory_required=needed)
+    return run()

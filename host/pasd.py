@@ -42,6 +42,7 @@ from .control_encoder import ControlEncoder, control_weights
 from .extra_blocks import Block, inner_options, tokens
 from .folders import KIND, register_folders
 from .loading import managed, model_files, read_file
+from .memory import with_room
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32]
 SAME_FILE = "the same file"
@@ -435,12 +436,16 @@ def preview_pyramid(pasd: object, image: Tensor) -> list[Tensor]:
     pixels, _ = from_image(image)
     height, width = pixels.shape[-2:]
     widest = max(p.shape[1] for p in encoder.model.parameters() if p.ndim == 4)
-    mm.load_models_gpu([encoder], memory_required=4 * height * width * widest)
+    needed = 4 * height * width * widest
+
+    def rgbs(row: Tensor) -> list[Tensor]:
+        return encoder.model.rgbs(row.to(encoder.load_device))
+
     progress = comfy.utils.ProgressBar(len(pixels))
     shown = []
     for row in pixels.split(1):
         mm.throw_exception_if_processing_interrupted()
-        rgbs = encoder.model.rgbs(row.to(encoder.load_device))
-        shown.append([rgb.to(mm.intermediate_device(), torch.float32) / 2 + 0.5 for rgb in rgbs])
+        found = with_room(partial(rgbs, row), encoder, needed, "PASD Pyramid Preview")
+        shown.append([rgb.to(mm.intermediate_device(), torch.float32) / 2 + 0.5 for rgb in found])
         progress.update(1)
     return [torch.cat(scale) for scale in zip(*shown, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..seesr.tagger import Tagger, tagger_input
 from ..seesr.tags import TagList, read_tag_list
 from .folders import KIND, find_restoration_file, restoration_folder
 from .loading import managed, model_files, read_file
+from .memory import with_room
 
 NO_LORA = "none"
 """Choice of the dropdown for RAM as it is."""
@@ -106,13 +108,17 @@ def run_tagger(
     pixels: B 3 H W in 0..1, before any enlargement. text: (tags, logits of one picture) -> text.
     """
     model = check_tagger(model)
-    mm.load_models_gpu([model.patcher], memory_required=BYTES_PER_IMAGE)
     device = model.patcher.load_device
+
+    def embedded(picture: Tensor) -> Tensor:
+        return model.embed(picture.to(device), antialias)
+
     progress = comfy.utils.ProgressBar(len(pixels))
     texts, embeds = [], []
     for picture in pixels.split(1):
         mm.throw_exception_if_processing_interrupted()
-        embeds.append(model.embed(picture.to(device), antialias))
+        run = partial(embedded, picture)
+        embeds.append(with_room(run, model.patcher, BYTES_PER_IMAGE, "Tag Image (DAPE)"))
         texts.append(text(model.tags, model.network.logits(embeds[-1])[0].cpu()))
         progress.update(1)
     return texts, TagEmbeds(torch.cat(embeds).to(mm.intermediate_device(), torch.float32))

@@ -46,10 +46,19 @@ WARNINGS = """() => [...document.querySelectorAll(
 )].map(each => each.innerText)"""
 
 
+ONLY_SHOWN = {
+    ("PreviewAny", name) for name in ("preview", "preview_markdown", "preview_text", "previewMode")
+}
+"""Widgets that the front end adds to show something; the server knows no such input."""
+
+
 def without_titles(prompt: dict) -> dict:
     """An API workflow without what only people read."""
     return {
-        node: {"class_type": spec["class_type"], "inputs": spec["inputs"]}
+        node: {
+            "class_type": (kind := spec["class_type"]),
+            "inputs": {k: v for k, v in spec["inputs"].items() if (kind, k) not in ONLY_SHOWN},
+        }
         for node, spec in prompt.items()
     }
 
@@ -87,9 +96,9 @@ def page(browser, server) -> Iterator[object]:
     """ComfyUI in a tab, loaded as far as its node library. Empty weight files are in their places:
     enough for the front end to find them, not to run."""
     for model in (model for workflow in WORKFLOWS for model in models_of(workflow)):
-        folder = server.base / "models" / model["directory"]
-        folder.mkdir(exist_ok=True)
-        (folder / model["name"]).touch()
+        path = server.base / "models" / model["directory"] / model["name"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     tab = browser.new_page(viewport={"width": 1920, "height": 1000})
     tab.set_default_timeout(120_000)
     tab.goto(server.url)

@@ -758,6 +758,25 @@ def test_pyramid_shows_the_heads_at_three_sizes(host, rrdb) -> None:
             torch.testing.assert_close(each, expected, **CLOSE)
 
 
+def test_preview_tries_again_when_memory_runs_out(host, caplog) -> None:
+    from restoration.nodes.pasd import PASDPyramidPreview
+
+    pasd, left = networks(sd15()), [True]
+    expected = PASDPyramidPreview.execute(pasd, picture()).result
+
+    def fail(*_: Any) -> None:
+        if left and left.pop():
+            raise host.model_management.OOM_EXCEPTION("the card is full")
+
+    convolution = next(m for m in pasd.encoder.model.modules() if isinstance(m, torch.nn.Conv2d))
+    convolution.register_forward_pre_hook(fail)
+    for again, before in zip(
+        PASDPyramidPreview.execute(pasd, picture()).result, expected, strict=True
+    ):
+        assert torch.equal(again, before)
+    assert "PASD Pyramid Preview: out of memory; trying again" in caplog.text
+
+
 def test_no_heads_no_preview(model) -> None:
     from restoration.nodes.pasd import PASDPyramidPreview
 

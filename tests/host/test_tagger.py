@@ -227,6 +227,39 @@ def test_memory_management_loads_it(host, monkeypatch) -> None:
     )
 
 
+def failing(host, times: int) -> Any:
+    """A hook that runs out of memory so often."""
+    left = [True] * times
+
+    def fail(*_: Any) -> None:
+        if left:
+            left.pop()
+            raise host.model_management.OOM_EXCEPTION("the card is full")
+
+    return fail
+
+
+def test_out_of_memory_is_tried_once_more_with_the_card_to_itself(
+    host, monkeypatch, caplog
+) -> None:
+    model, unloaded = tiny_tagger(), []
+    expected = tagged(model, picture(2))
+    unload = host.model_management.unload_all_models
+    monkeypatch.setattr(
+        host.model_management, "unload_all_models", lambda: (unloaded.append(1), unload())
+    )
+    network = model.network.visual_encoder
+    handle = network.register_forward_pre_hook(failing(host, 1))
+    texts, embeds = tagged(model, picture(2))
+    handle.remove()
+    assert texts == expected[0] and torch.equal(embeds.embeds, expected[1].embeds)
+    assert unloaded == [1] and "Tag Image (DAPE): out of memory; trying again" in caplog.text
+    handle = network.register_forward_pre_hook(failing(host, 2))
+    with pytest.raises(host.model_management.OOM_EXCEPTION):
+        tagged(model, picture(2))
+    handle.remove()
+
+
 def test_an_interrupt_stops_between_pictures(host) -> None:
     mm, model = host.model_management, tiny_tagger()
     seen: list[int] = []
