@@ -84,7 +84,13 @@ def lab_color_fix(pixels: Tensor, reference: Tensor, levels: int = WAVELET_LEVEL
 
 
 def correct_color(pixels: Tensor, reference: Tensor, method: ColorCorrection) -> Tensor:
-    """`pixels` with the colours of `reference` by the named method; B 3 H W in 0..1, unclamped."""
+    """`pixels` with the colours of `reference` by the named method; B 3 H W in 0..1, unclamped.
+
+    Image by image, as every method treats them: what lies in between is many times an image.
+    """
+    if pixels.shape[0] > 1 and method != "none":
+        rows = zip(pixels.split(1), reference.split(1), strict=True)
+        return torch.cat([correct_color(row, colors, method) for row, colors in rows])
     match method:
         case "none":
             return pixels

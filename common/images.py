@@ -63,4 +63,6 @@ def match_batch(tensor: Tensor, batch: int, name: str) -> Tensor:
             f"`{name}` has {rows} images, but there are {batch} images to go with it. "
             f"Give it 1 image or {batch} (or a number that divides {batch})."
         )
+    if rows == 1:
+        return tensor.expand(batch, *tensor.shape[1:])
     return tensor if rows == batch else tensor.repeat(batch // rows, *[1] * (tensor.ndim - 1))

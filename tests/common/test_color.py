@@ -74,3 +74,26 @@ def test_detail_finer_than_the_wavelet_comes_from_the_picture() -> None:
 def test_an_unknown_method_gets_a_sentence() -> None:
     with pytest.raises(ValueError, match="choose none, wavelet, adain or lab"):
         correct_color(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4), "magic")  # type: ignore
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_batch_goes_through_image_by_image(method, monkeypatch) -> None:
+    """Frames of a video: the work in between must not grow with their number."""
+    from restoration.common import color
+
+    pixels, reference = torch.rand(3, 3, 20, 24), torch.rand(3, 3, 20, 24)
+    alone = [
+        correct_color(pixels[i : i + 1], reference[i : i + 1], method) for i in range(len(pixels))
+    ]
+    seen: list[int] = []
+    for name in ("wavelet_color_fix", "adain", "lab_color_fix"):
+        original = getattr(color, name)
+
+        def watched(pixels, reference, *levels, original=original):
+            seen.append(len(pixels))
+            return original(pixels, reference, *levels)
+
+        monkeypatch.setattr(color, name, watched)
+    together = correct_color(pixels, reference, method)
+    assert torch.equal(together, torch.cat(alone))
+    assert set(seen) == (set() if method == "none" else {1}) and len(seen) in (0, 3, 6)

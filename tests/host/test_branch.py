@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from restoration.tests.host.networks import (
     SMALL,
@@ -129,9 +130,23 @@ def applied(model: Any, branch: Any, image: Tensor | None = None, **options: Any
     return apply_branch(model, branch, picture() if image is None else image, **options)[0]
 
 
-def by_hand(model: Any, networks: SimpleNamespace, x: Tensor, timesteps: Tensor, pixels: Tensor):
-    """eps of the patched UNet, walking the host's blocks one by one."""
+def by_hand(
+    model: Any,
+    networks: SimpleNamespace,
+    x: Tensor,
+    timesteps: Tensor,
+    pixels: Tensor,
+    mask: Tensor | None = None,
+):
+    """eps of the patched UNet, walking the host's blocks one by one. mask: H W."""
     from comfy.ldm.modules.diffusionmodules.openaimodel import Upsample, timestep_embedding
+
+    def share(h: Tensor) -> Tensor:
+        """Of the patch, at the resolution of h."""
+        if mask is None:
+            return torch.ones(())
+        latent = interpolate(mask[None, None], x.shape[-2:], mode="area")
+        return interpolate(latent, h.shape[-2:], mode="area")
 
     unet, net, context = model.model.diffusion_model, networks.network, text()
     with torch.no_grad():
@@ -156,15 +171,16 @@ def by_hand(model: Any, networks: SimpleNamespace, x: Tensor, timesteps: Tensor,
                 if name == "middle_block":
                     extra = "middle_block.1" if layer is block[1] else None
                 if extra in SITES:
-                    h = net[extra.replace(".", "_")](h, context)
+                    h = h + share(h) * (net[extra.replace(".", "_")](h, context) - h)
             return h
 
         for number, block in enumerate(unet.input_blocks):
             h = layers(f"input_blocks.{number}", block, h)
             skips.append(h)
-        h = layers("middle_block", unet.middle_block, h) + middle
+        h = layers("middle_block", unet.middle_block, h) + share(middle) * middle
         for number, block in enumerate(unet.output_blocks):
-            skip = skips.pop() + residuals.pop()
+            residual = residuals.pop()
+            skip = skips.pop() + share(residual) * residual
             shape = skips[-1].shape if skips else None
             h = layers(f"output_blocks.{number}", block, torch.cat([h, skip], 1), shape)
         return unet.out(h)
@@ -213,23 +229,27 @@ def test_white_mask_is_no_mask_and_black_mask_is_the_plain_model(model, branch, 
         (found,) = call_model(applied(model, branch, mask=mask), *call)
         (expected,) = call_model(other, *call)
         assert torch.equal(found, expected)
+    assert len(branch.calls) == 2, "a black mask costs a run of the branch"
 
 
-def test_gray_mask_scales_residuals_and_blocks(model, networks, branch) -> None:
-    """Half a mask of every residual and of every block's change."""
-    from restoration.host.branch import merged, scaled_by_mask
+@pytest.mark.parametrize("size", [(3, 3), (HEIGHT, WIDTH), (50, 70)], ids=str)
+def test_a_mask_scales_residuals_and_blocks_at_every_resolution(
+    model, networks, branch, size
+) -> None:
+    mask = torch.rand(1, *size)
+    x, timesteps = noisy()
+    patched = applied(model, branch, mask=mask)
+    (found,) = call_model(patched, x, timesteps, conditioning(text()))
+    expected = by_hand(model, networks, x, timesteps, picture(), mask[0])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=2e-5)
 
-    mask = torch.full((1, 1, 4, 4), 0.5)
+
+def test_residuals_are_matched_from_the_end_of_the_hosts_list() -> None:
+    from restoration.host.branch import merged
+
     value = seeded_input(1, "v", 1, 3, 2, 2)
-    torch.testing.assert_close(scaled_by_mask(value, mask), value / 2)
     total = merged({"output": [None, value]}, [value, value, value], value)
     assert [int(bool((v == 2 * value).all())) for v in total["output"]] == [0, 0, 1]
-    (gray,) = call_model(
-        applied(model, branch, mask=torch.full((1, 3, 3), 0.5)), *noisy(), conditioning(text())
-    )
-    (full,) = call_model(applied(model, branch), *noisy(), conditioning(text()))
-    (plain,) = call_model(model, *noisy(), conditioning(text()))
-    assert 0 < (gray - plain).norm() < (full - plain).norm()
 
 
 def test_encoder_runs_once_a_picture_and_only_while_sampling(host, model, branch) -> None:

@@ -266,6 +266,38 @@ def test_the_place_in_the_batch_does_not_matter(host, model) -> None:
         torch.testing.assert_close(together[row : row + 1], alone, **CLOSE)
 
 
+@pytest.mark.parametrize("sampler", ["euler", "euler_ancestral", "ddpm"])
+def test_the_noise_is_one_field_and_a_noise_mask_is_the_whole_pictures(
+    host, model, sampler
+) -> None:
+    """With a network that looks at each cell alone, tiles cannot be told from the whole: not in
+    the start, not in the noise of the steps, not at a noise mask's border."""
+    import comfy.sample
+    from comfy.patcher_extension import WrappersMP
+
+    def pointwise(executor: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return 0.3 * x.tanh()
+
+    cells = model.clone()
+    cells.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "pointwise", pointwise)
+    start = seeded_input(9, "start", 2, 4, HEIGHT, WIDTH)
+    mask = (seeded_input(9, "mask", 1, HEIGHT, WIDTH) > 0).float()
+
+    def run(patched: Any, noise_mask: Tensor | None) -> Tensor:
+        noise = comfy.sample.prepare_noise(start, 4)
+        settings = (3, 2.0, sampler, "normal", conditioning(text()), conditioning(text("bad")))
+        with torch.inference_mode():
+            return comfy.sample.sample(
+                patched, noise, *settings, start, noise_mask=noise_mask, seed=4
+            )
+
+    for noise_mask in (None, mask):
+        whole = run(cells, noise_mask)
+        for weighting in ("gaussian", "uniform"):
+            found = run(tiled(cells, 3, weighting), noise_mask)
+            torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-4)
+
+
 def largest_steps(weighting: Weighting) -> tuple[float, float]:
     """(across tile borders, elsewhere) in what a blend makes of a flat gradient, of which every
     tile has its own opinion: the worst that a network does to a smooth sky."""
@@ -346,32 +378,32 @@ def limited(model: Any, rows: int, cells: int) -> Any:
 
 
 def test_out_of_memory_first_lowers_the_batch_then_the_tile(host, model, caplog) -> None:
-    x, timesteps = noisy(1, 96, 80)
+    x, timesteps = noisy(1, 96, 24)
     positive = controlled(
-        conditioning(text()), core_controlnet(ldm_unet_config(SMALL), 21), picture(1, 768, 640)
+        conditioning(text()), core_controlnet(ldm_unet_config(SMALL), 21), picture(1, 768, 192)
     )
     big = {"tile_size": 64, "overlap": 16}
-    small_card = limited(model, 2, 64 * 64)
+    small_card = limited(model, 1, 64 * 24)
     with caplog.at_level(logging.WARNING):
-        (found,) = call_model(tiled(small_card, 4, **big), x, timesteps, positive)
-    (expected,) = call_model(tiled(model, 2, **big), x, timesteps, positive)
+        (found,) = call_model(tiled(small_card, 2, **big), x, timesteps, positive)
+    (expected,) = call_model(tiled(model, **big), x, timesteps, positive)
     assert torch.equal(found, expected)
-    assert (
-        "out of memory; going on with 640x768 pixels in 4 tiles of 512x512 (2 x 2)" in caplog.text
-    )
-    assert "2 at once" in caplog.text and "1 at once" not in caplog.text
+    (said,) = (record.message for record in caplog.records)
+    assert "out of memory; going on with 192x768 pixels in 2 tiles of 192x512 (1 x 2)" in said
+    assert said.endswith("overlap 128, 1 at once.")
 
-    tiny_card = limited(model, 1, 32 * 32)
+    tiny_card = limited(model, 1, 32 * 24)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
         (found,) = call_model(tiled(tiny_card, 2, **big), x, timesteps, positive)
-    (expected,) = call_model(tiled(model, 1, tile_size=32, overlap=16), x, timesteps, positive)
+    (expected,) = call_model(tiled(model, tile_size=32, overlap=16), x, timesteps, positive)
     assert torch.equal(found, expected)
-    assert [record.message.count("1 at once") for record in caplog.records] == [1, 1]
+    assert ["tiles of 192x512" in r.message for r in caplog.records] == [True, False]
+    assert "5 tiles of 192x256" in caplog.text
 
 
 def test_the_next_run_tries_the_wanted_tiles_again(host, model, caplog) -> None:
-    x, timesteps = noisy(1, 96, 80)
+    x, timesteps = noisy(1, 96, 24)
     import comfy.model_management as mm
     from comfy.patcher_extension import WrappersMP
 
@@ -395,7 +427,7 @@ def test_the_next_run_tries_the_wanted_tiles_again(host, model, caplog) -> None:
 def test_what_does_not_help_is_the_hosts_own_error(host, model) -> None:
     import comfy.model_management as mm
 
-    x, timesteps = noisy(1, 96, 80)
+    x, timesteps = noisy(1, 96, 24)
     patched = tiled(limited(model, 0, 0), 4, tile_size=64, overlap=16)
     with pytest.raises(mm.OOM_EXCEPTION):
         call_model(patched, x, timesteps, conditioning(text()))
