@@ -17,15 +17,14 @@ lines of its own. Memory is the most that a step holds beside the weights, as Py
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from _measuring import import_pack, measure, operations, randomise, with_range
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = ROOT / "tests" / "golden" / "pasd"
@@ -39,23 +38,6 @@ AUTHORS = {32: {"pasd": 1.73, "pasd, rrdb": 1.86}, 64: {"pasd": 1.96, "pasd, rrd
 """Latent side: the authors' own code, step over plain step, measured in the same way."""
 
 Step = Callable[[], object]
-
-
-def import_pack(host: Path) -> None:
-    """ComfyUI on the CPU, and this pack as the package `restoration`."""
-    sys.path[:] = [str(host), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
-    import comfy.options  # noqa: F401  (from here on, command line arguments are not the host's)
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.use_pytorch_cross_attention = True
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["restoration"] = module
-    spec.loader.exec_module(module)
 
 
 def published(name: str, *groups: str) -> dict[str, torch.Tensor]:
@@ -90,7 +72,6 @@ def open_run(model: Any, x: torch.Tensor, text: torch.Tensor) -> Step:
 
 def steps(side: int, kinds: list[str]) -> tuple[dict[str, Step], dict[str, Step]]:
     """(one sampling step, plain and of each kind; what encodes the picture of each kind)."""
-    from restoration.bench.diffbir import randomise
     from restoration.host.pasd import apply_pasd, pasd_model
     from restoration.pasd.checkpoint import config_from
     from restoration.tests.host.networks import empty_unet
@@ -138,7 +119,6 @@ def main() -> None:
     import_pack(options.host)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    from restoration.bench.diffbir import measure, operations, with_range
 
     sampling, encoding = steps(options.latent, options.kind)
     for step in sampling.values():

@@ -15,9 +15,7 @@ the most that lives at once while sampling, without the weights.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
-import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _measuring import import_pack, randomise
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,35 +48,6 @@ SD15_UNET: dict[str, Any] = {
 }
 LAYERS = "6,7,8,9,10,11"
 MODES = ("cpu_fp16", "cpu_fp32", "lockstep")
-
-
-def import_pack(host: Path) -> None:
-    """ComfyUI on the CPU, and this pack as the package `restoration`."""
-    sys.path[:] = [str(host), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
-    import comfy.options  # noqa: F401  (from here on, command line arguments are not the host's)
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.use_pytorch_cross_attention = True
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["restoration"] = module
-    spec.loader.exec_module(module)
-
-
-def randomise(network: torch.nn.Module) -> torch.nn.Module:
-    """Weights that keep activations finite: no zeros, no denormals, which would cost differently."""
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(std=parameter[0].numel() ** -0.5)
-            else:
-                parameter.fill_(1.0 if name.endswith(".weight") else 0.0)
-    return network.eval()
 
 
 class Allocations(TorchDispatchMode):

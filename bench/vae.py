@@ -14,9 +14,7 @@ so the largest map is told apart. Differences in time under 5 % cannot be resolv
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from itertools import accumulate
@@ -24,29 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _measuring import import_pack
 from torch import Tensor
 from torch.autograd.profiler import profile
 
 ROOT = Path(__file__).resolve().parent.parent
 OVERLAP = 64
 """Pixels; the default of core's tiled nodes, which take a quarter of the tile where that is less."""
-
-
-def import_pack(host: Path) -> None:
-    """ComfyUI on the CPU, and this pack as the package `restoration`."""
-    sys.path[:] = [str(host), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
-    import comfy.options  # noqa: F401  (from here on, command line arguments are not the host's)
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.use_pytorch_cross_attention = True
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["restoration"] = module
-    spec.loader.exec_module(module)
 
 
 def random_vae(channels: int) -> Any:

@@ -232,7 +232,7 @@ def everything(host: Any, model: Any, rows: int = 2) -> tuple[Any, list, list]:
 
     weights = {k: torch.from_numpy(v) for k, v in seeded.state_dict(11, layout(config)).items()}
     hint = {"samples": seeded_input(3, "hint", 1, 4, HEIGHT, WIDTH) / 0.18215}
-    positive, negative = apply_latent_control(
+    positive, _ = apply_latent_control(
         conditioning(text()),
         conditioning(text("bad")),
         diffbir_control(weights, config),
@@ -244,13 +244,18 @@ def everything(host: Any, model: Any, rows: int = 2) -> tuple[Any, list, list]:
     )
     other = core_controlnet(ldm_unet_config(SMALL), 21)
     positive = controlled(positive, other, picture(rows))
+    # One chain for both prompts: the host then runs them in one call.
+    negative = [[text("bad"), dict(positive[0][1])]]
     area = conditioning(text("bad"), area=(12, 12, 4, 3), strength=0.5)
     return model, positive + area, negative
 
 
-@pytest.mark.parametrize("batch", BATCHES[1:])
-def test_a_whole_run_does_not_depend_on_the_batch(host, model, batch) -> None:
+@pytest.mark.parametrize(("batch", "with_area"), [(2, True), (2, False), (4, False), (100, False)])
+def test_a_whole_run_does_not_depend_on_the_batch(host, model, batch, with_area) -> None:
+    """With an area most tiles go alone: it lies differently in each."""
     model, positive, negative = everything(host, model)
+    if not with_area:
+        positive = positive[:1]
     start = torch.zeros(2, 4, HEIGHT, WIDTH)
     expected = sample(host, tiled(model), positive, negative, start)
     found = sample(host, tiled(model, batch), positive, negative, start)
@@ -497,7 +502,7 @@ def test_memory_is_reserved_for_one_call_not_for_the_whole(
 ) -> None:
     side, height, width = 16, 64, 48
     _, _, negative = everything(host, model, 1)
-    control = negative[0][1]["control"]
+    control = negative[0][1]["control"].previous_controlnet
 
     def of(patched: Any, height: int, width: int, rows: int = 1) -> float:
         hint = seeded_input(3, "hint", rows, 4, height, width) / 0.18215

@@ -1,0 +1,67 @@
+"""What the benches of the methods share: ComfyUI without its program, and steps side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def import_pack(host: Path) -> None:
+    """ComfyUI on the CPU, and this pack as the package `restoration`."""
+    sys.path[:] = [str(host), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
+    import comfy.options  # noqa: F401  (from here on, command line arguments are not the host's)
+    from comfy.cli_args import args
+
+    args.cpu = True
+    args.use_pytorch_cross_attention = True
+    spec = importlib.util.spec_from_file_location(
+        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["restoration"] = module
+    spec.loader.exec_module(module)
+
+
+def randomise(network: torch.nn.Module) -> torch.nn.Module:
+    """Weights that keep activations finite: no zeros, no denormals, which would cost differently."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=parameter[0].numel() ** -0.5)
+            else:
+                parameter.fill_(1.0 if name.endswith(".weight") else 0.0)
+    return network.eval()
+
+
+def operations(step: Callable[[], object]) -> int:
+    """Floating-point operations of one step; also its warm-up."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def measure(variants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of CPU time, `rounds` a variant, interleaved."""
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, step in variants.items():
+            start = time.process_time()
+            step()
+            seconds[name].append(time.process_time() - start)
+    return seconds
+
+
+def with_range(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
