@@ -20,6 +20,9 @@ PICTURES = {"LoadImage": 340, "PreviewImage": 340, "SaveImage": 400}
 """Height that the frontend needs to show a picture."""
 GROUP_COLORS = ("#3f789e", "#b58b2a", "#8A8", "#88A", "#a1309b", "#3f789e")
 WIDTH, GAP, TITLE = 320, 60, 30
+VIEW = {"scale": 0.7, "offset": [130, 215]}
+"""What is seen first: below a zoom of 0.6 the frontend draws no text, and newer ones lay their side
+bar and tabs over the canvas."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,7 @@ class Graph:
             "nodes": [self._note(), *drawn],
             "links": links,
             "groups": self.groups,
-            "extra": {"ds": {"scale": 0.5, "offset": [110, 170]}},
+            "extra": {"ds": VIEW},
             "version": 0.4,
         }
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from restoration.tests.browser.conftest import ROOT, WORKFLOWS, models_of
+
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parent.parent.parent
-WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 PHOTO = ROOT / "scripts" / "photo" / "degraded.jpg"
 
 PROBLEMS = """() => app.graph.nodes.flatMap(node => {
@@ -42,8 +41,10 @@ OVERLAPS = """() => {
 PROMPT = "async () => (await app.graphToPrompt()).output"
 ERRORS = """() => Object.keys(app.lastNodeErrors ?? {}).length || app.lastExecutionError"""
 WARNINGS = """() => [...document.querySelectorAll(
-    "[role=dialog], .p-toast-message-warn, .p-toast-message-error"
+    "[role=dialog], .p-toast-message-warn, .p-toast-message-error, [data-testid=error-overlay]"
 )].map(each => each.innerText)"""
+SETTLED = 800
+"""Milliseconds after which a warning would have come, as its own test proves."""
 
 
 ONLY_SHOWN = {
@@ -65,7 +66,8 @@ def without_titles(prompt: dict) -> dict:
 
 def load(page, path: Path) -> None:
     page.evaluate(
-        "workflow => app.loadGraphData(workflow, true, true)", json.loads(path.read_text())
+        "([workflow, name]) => app.loadGraphData(workflow, true, true, name)",
+        [json.loads(path.read_text("utf-8")), path.stem],
     )
 
 
@@ -82,44 +84,47 @@ def use_photo(page, name: str) -> None:
     )
 
 
-def models_of(workflow: Path) -> list[dict]:
-    """What the workflow tells the front end about the weight files it needs."""
-    return [
-        model
-        for node in json.loads(workflow.read_text("utf-8"))["nodes"]
-        for model in node.get("properties", {}).get("models", [])
-    ]
-
-
-@pytest.fixture(scope="module")
-def page(browser, server) -> Iterator[object]:
-    """ComfyUI in a tab, loaded as far as its node library. Empty weight files are in their places:
-    enough for the front end to find them, not to run."""
-    for model in (model for workflow in WORKFLOWS for model in models_of(workflow)):
-        path = server.base / "models" / model["directory"] / model["name"]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    tab = browser.new_page(viewport={"width": 1920, "height": 1000})
-    tab.set_default_timeout(120_000)
-    tab.goto(server.url)
-    tab.wait_for_function(
-        "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 100"
-    )
-    yield tab
-    tab.close()
-
-
 each_workflow = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 
 
 @each_workflow
 def test_workflow_loads_without_a_missing_node_or_red_input(page, workflow, screenshots) -> None:
     load(page, workflow)
-    page.wait_for_timeout(2000)  # warnings come late
+    page.wait_for_timeout(SETTLED)
     page.screenshot(path=screenshots / f"{workflow.stem}-loaded.png")
     assert page.evaluate(PROBLEMS) == []
     assert page.evaluate(OVERLAPS) == []
     assert page.evaluate(WARNINGS) == []
+
+
+@pytest.mark.parametrize("missing", ["node", "file"])
+def test_the_front_end_would_have_told_what_is_missing(page, server, missing) -> None:
+    """The test above looks for warnings: this is where and how soon they come."""
+    workflow = json.loads((ROOT / "workflows" / "diffbir_v2_upscale.json").read_text("utf-8"))
+    loader = next(node for node in workflow["nodes"] if node["type"] == "DiffBIRControlLoader")
+    if missing == "node":
+        loader["type"] = "NoSuchNode"
+    else:
+        loader["properties"]["models"][0]["name"] = "no such file.pth"
+        loader["widgets_values"][0] = "no such file.pth"
+    page.evaluate("workflow => app.loadGraphData(workflow, true, true, 'broken')", workflow)
+    page.wait_for_timeout(SETTLED)
+    assert page.evaluate(WARNINGS) and page.evaluate(PROBLEMS)
+    dismiss(page)
+
+
+def dismiss(page) -> None:
+    """Closes every warning, as a user would."""
+    for _ in range(5):
+        if not page.evaluate(WARNINGS):
+            return
+        button = page.locator("[data-testid=error-overlay] button", has_text="Dismiss")
+        if page.locator("[role=dialog]").count() == 0 and button.count():
+            button.first.click()
+        else:
+            page.keyboard.press("Escape")
+        page.wait_for_timeout(500)
+    assert page.evaluate(WARNINGS) == [], "cannot be dismissed"
 
 
 @each_workflow
@@ -132,21 +137,25 @@ def test_workflow_and_its_api_form_are_the_same_graph(page, workflow) -> None:
 @each_workflow
 def test_workflow_survives_saving_and_loading_again(page, workflow) -> None:
     load(page, workflow)
-    before = page.evaluate(PROMPT)
+    before = without_titles(page.evaluate(PROMPT))
     page.evaluate("() => app.loadGraphData(app.graph.serialize(), true, true)")
-    assert page.evaluate(PROMPT) == before
+    assert without_titles(page.evaluate(PROMPT)) == before
 
 
 @each_workflow
 def test_workflow_runs_to_an_image(page, server, workflow, screenshots) -> None:
-    if weights := sorted({model["name"] for model in models_of(workflow)}):
-        pytest.skip(f"{workflow.stem} needs weights that are not here: {', '.join(weights)}")
+    if models_of(workflow):
+        pytest.skip("needs published weights; tests/host runs it with small ones")
     load(page, workflow)
     use_photo(page, server.upload(PHOTO.read_bytes(), PHOTO.name))
     save = page.evaluate("() => app.graph.nodes.find(node => node.type === 'SaveImage').id")
     page.evaluate("() => app.queuePrompt(0)")
     page.wait_for_function(f"id => app.nodeOutputs?.[id]?.images?.length || ({ERRORS})()", arg=save)
-    page.wait_for_timeout(2000)  # pictures fade in
+    page.wait_for_function(
+        "() => app.graph.nodes.filter(each => /SaveImage|PreviewImage/.test(each.type))"
+        ".every(each => each.imgs?.every(picture => picture.complete))"
+    )
+    page.wait_for_timeout(SETTLED)  # they fade in
     page.screenshot(path=screenshots / f"{workflow.stem}-done.png")
     assert not page.evaluate(ERRORS)
     assert page.evaluate("id => app.nodeOutputs[id].images[0].type", save) == "output"

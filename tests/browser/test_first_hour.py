@@ -1,0 +1,145 @@
+"""What somebody meets in the first hour: templates, help, their own language."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from restoration.tests.browser.conftest import ROOT, WORKFLOWS, open_tab
+from restoration.tests.browser.test_workflows import PROMPT, without_titles
+
+pytestmark = pytest.mark.browser
+
+NODE = "DegradationRemover"
+ALONE = """kind => {
+    app.graph.clear();
+    app.canvas.ds.reset();
+    const node = LiteGraph.createNode(kind);
+    node.pos = [300, 300];
+    app.graph.add(node);
+    app.canvas.setDirty(true, true);
+}"""
+TITLE_BAR = """() => {
+    const [node] = app.graph.nodes, around = app.canvasEl.getBoundingClientRect();
+    const [x, y] = app.canvas.ds.convertOffsetToCanvas([node.pos[0] + 60, node.pos[1] - 15]);
+    return [around.x + x, around.y + y];
+}"""
+SHOWN = """() => {
+    const [node] = app.graph.nodes;
+    const names = each => each.label ?? each.localized_name ?? each.name;
+    return {title: node.getTitle(), inputs: node.inputs.map(names), outputs: node.outputs.map(names),
+        widgets: node.widgets.map(names)};
+}"""
+
+
+def dialog(page):
+    """The template browser."""
+    return page.locator("[role=dialog]")
+
+
+def open_help(page):
+    """Selects the only node and presses its information button; returns the help page."""
+    button = page.locator("[data-testid=info-button]")
+    for _ in range(10):  # the view may still be moving from what was shown before
+        page.mouse.click(*page.evaluate(TITLE_BAR))
+        page.wait_for_timeout(400)
+        if button.count():
+            break
+    button.click()
+    panel = page.locator(".node-help-content").first
+    panel.locator("table").first.wait_for()
+    return panel
+
+
+@pytest.fixture
+def templates(page):
+    """The template browser, open."""
+    page.locator("button[aria-label=Templates]").click()
+    dialog(page).get_by_text("diffusion-restoration").first.wait_for()
+    yield dialog(page)
+    if dialog(page).count():
+        page.keyboard.press("Escape")
+        dialog(page).wait_for(state="detached")
+
+
+def cards(shown):
+    return shown.locator("[data-testid^=template-workflow-]")
+
+
+def test_templates_are_listed_under_our_name_with_a_picture_each(
+    page, templates, screenshots
+) -> None:
+    names = templates.get_by_text("diffusion-restoration", exact=True)
+    if names.count() == 1:  # newer ones show all packs at first, older ones the only pack
+        names.click()
+    names.nth(1).wait_for()  # in the list of packs, and as the title of what is shown
+    cards(templates).first.wait_for()
+    for _ in range(len(WORKFLOWS)):  # it draws more when one scrolls
+        if cards(templates).count() >= len(WORKFLOWS):
+            break
+        cards(templates).last.scroll_into_view_if_needed()
+        page.wait_for_timeout(200)
+    found = {card.get_attribute("data-testid") for card in cards(templates).all()}
+    assert found == {f"template-workflow-{path.stem}" for path in WORKFLOWS}
+    for card in cards(templates).all():
+        card.scroll_into_view_if_needed()
+        picture = card.locator("img").first.element_handle()
+        page.wait_for_function("picture => picture.naturalWidth > 100", arg=picture, timeout=5000)
+    cards(templates).first.scroll_into_view_if_needed()
+    page.screenshot(path=screenshots / "templates.png")
+
+
+def test_a_template_opens_from_there(page, templates, screenshots) -> None:
+    page.evaluate("() => app.graph.clear()")
+    card = templates.locator("[data-testid=template-workflow-quick_restore]")
+    card.scroll_into_view_if_needed()
+    card.click()
+    templates.wait_for(state="detached")
+    page.wait_for_function(
+        "kind => app.graph.nodes.some(node => node.type === kind)", arg="DegradationRemover"
+    )
+    page.wait_for_timeout(800)  # it fits the graph into the window
+    page.screenshot(path=screenshots / "template-opened.png")
+    expected = json.loads((ROOT / "workflows" / "api" / "quick_restore.json").read_text("utf-8"))
+    assert without_titles(page.evaluate(PROMPT)) == without_titles(expected)
+
+
+def test_the_help_page_of_a_node_opens_beside_the_graph(page, screenshots) -> None:
+    page.evaluate(ALONE, NODE)
+    panel = open_help(page)
+    page.screenshot(path=screenshots / "help.png")
+    said = " ".join(panel.inner_text().split())
+    text = (ROOT / "web" / "docs" / f"{NODE}.md").read_text("utf-8")
+    title, first, *_ = (" ".join(part.split()) for part in text.split("\n\n"))
+    assert title.removeprefix("# ") in said and first in said
+    rows = [row.split("|") for row in text.splitlines() if row.startswith("| `")]
+    assert rows
+    for _, name, effect, _ in rows:
+        assert name.strip(" `") in said
+        assert effect.strip().split("`")[0].strip() in said, name
+
+
+@pytest.fixture
+def chinese(browser, server):
+    """A tab after somebody has chosen Chinese in the settings."""
+    server.post_json("/settings", {"Comfy.Locale": "zh"})
+    tab = open_tab(browser, server)
+    yield tab
+    tab.close()
+    server.post_json("/settings", {"Comfy.Locale": "en"})
+
+
+def test_nodes_speak_chinese(chinese, screenshots) -> None:
+    chinese.evaluate(ALONE, NODE)
+    panel = open_help(chinese)
+    chinese.screenshot(path=screenshots / "chinese.png")
+    words = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))[NODE]
+    shown = chinese.evaluate(SHOWN)
+    assert shown["title"] == words["display_name"] == "去除退化"
+    assert sorted(shown["inputs"]) == sorted(each["name"] for each in words["inputs"].values())
+    assert set(shown["widgets"]) <= {each["name"] for each in words["inputs"].values()}
+    assert shown["outputs"] == [each["name"] for each in words["outputs"].values()]
+    page = (ROOT / "web" / "docs" / NODE / "zh.md").read_text("utf-8")
+    first = page.split("\n\n")[1]
+    assert "".join(first.split()) in "".join(panel.inner_text().split())
