@@ -597,6 +597,8 @@ def test_an_inversion_reports_every_step(eps, monkeypatch) -> None:
         "PROGRESS_BAR_HOOK",
         lambda value, total, preview, node_id=None: seen.append((value, total)),
     )
+    # The newest host leaves out reports that come too soon after the last one.
+    monkeypatch.setattr(comfy.utils, "PROGRESS_THROTTLE_MIN_INTERVAL", 0, raising=False)
     invert_now(eps, "content", steps=5)
     assert [pair for pair in seen if pair[0]] == [(i, 5) for i in range(1, 6)]
 
