@@ -17,6 +17,7 @@ from ..common.restorer import (
     unclamped,
 )
 from .memory import with_shrinking_tile
+from .report import announce, size_text
 
 BYTES_PER_PIXEL = 3 * 384
 """Activations per input pixel and byte of precision: core's estimate for its upscale models."""
@@ -58,17 +59,23 @@ def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_over
     else:
         descriptor = check_restorer(model, height, width)
         padding = padding_of(descriptor)
-    name = descriptor.architecture.name
+    what = f"Remove Degradation ({descriptor.architecture.name})"
     device, scale = mm.get_torch_device(), descriptor.scale
     largest = tile_size or max(height, width)
     network = unclamped(descriptor, padding)
 
     element = torch.finfo(descriptor.dtype).bits // 8
     area = min(height, largest) * min(width, largest)
-    mm.free_memory(
-        mm.module_size(descriptor.model) + area * element * max(scale, 1) * BYTES_PER_PIXEL,
-        device,
-    )
+    needed = area * element * max(scale, 1) * BYTES_PER_PIXEL
+    mm.free_memory(mm.module_size(descriptor.model) + needed, device)
+    tiles = restoration_tiles(pixels[:1], tile_size, tile_overlap)
+    if len(tiles) > 1:
+        columns = len({tile.x for tile in tiles})
+        announce(
+            f"{what}: {width}x{height} pixels in {len(tiles)} tiles of {tiles[0].width}x"
+            f"{tiles[0].height} ({columns} x {len(tiles) // columns}), overlap {tile_overlap}; "
+            f"about {size_text(needed)} for the work of one."
+        )
 
     def on_device(tile: Tensor) -> Tensor:
         return network(tile.to(device, descriptor.dtype))
@@ -89,7 +96,6 @@ def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_over
 
         return restore(row, on_device, scale, tile, overlap, after_tile)
 
-    what = f"Remove Degradation ({name})"
     restored, tile = [], largest
     try:
         descriptor.to(device)

@@ -99,6 +99,17 @@ def test_out_of_memory_halves_the_tile_and_says_so(comfy, remove, caplog) -> Non
     assert len(said) == 2, "the second picture starts with the tile that worked"
 
 
+def test_the_plan_is_told_before_the_run(comfy, remove, caplog) -> None:
+    network = Doubling(fail_above=1, error=RuntimeError)  # the first tile already fails
+    with caplog.at_level(logging.INFO), pytest.raises(RuntimeError):
+        remove(torch.rand(1, 300, 280, 3), descriptor(network), tile_size=128, tile_overlap=32)
+    assert "280x300 pixels in 9 tiles of 128x128 (3 x 3), overlap 32; about " in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        remove(torch.rand(1, 20, 20, 3), descriptor(Doubling()), tile_size=0, tile_overlap=64)
+    assert " tiles of " not in caplog.text
+
+
 def test_an_untiled_run_falls_back_to_tiles_too(comfy, remove) -> None:
     network = Doubling(fail_above=128, error=comfy.model_management.OOM_EXCEPTION)
     image = torch.rand(1, 200, 150, 3)
