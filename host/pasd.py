@@ -302,27 +302,32 @@ class PASDBranch(ImageBranch):
     def _contexts(self, residuals: list[Tensor], call: BranchCall) -> dict[int, PixelContext]:
         """Variant `pasd_light`: what the attention patches of this call find, by output block."""
 
-        def context(transformer: LightTransformer, residual: Tensor) -> PixelContext:
-            weight = None
-            if call.mask is not None:
-                weight = tokens(interpolate(call.mask, residual.shape[-2:], mode="area"))
-            return PixelContext(transformer, transformer.context(residual), weight)
-
         return {
-            int(index): context(transformer, residuals[-1 - int(index)])
+            int(index): PixelContext(transformer, residuals[-1 - int(index)], call.mask)
             for index, transformer in self.pasd.attention.model.items()
         }
 
 
 @dataclass(frozen=True)
 class PixelContext:
-    """What one text transformer's blocks attend to in a call."""
+    """What one text transformer's blocks attend to in a call: made when a block asks for it, so
+    that those of all transformers are never held at once."""
 
     transformer: LightTransformer
-    tokens: Tensor
-    """Rows N C."""
-    weight: Tensor | None
-    """Rows N 1: of what is added, where there is a mask."""
+    residual: Tensor
+    """Rows C h w, scaled."""
+    mask: Tensor | None
+    """Rows 1 h' w'."""
+
+    def tokens(self) -> Tensor:
+        """Rows N C."""
+        return self.transformer.context(self.residual)
+
+    def weighted(self, added: Tensor) -> Tensor:
+        """added: rows N C. What is left of it under the mask."""
+        if self.mask is None:
+            return added
+        return added * tokens(interpolate(self.mask, self.residual.shape[-2:], mode="area"))
 
 
 def light_patches(identity: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
@@ -349,8 +354,7 @@ def light_patches(identity: str) -> tuple[Callable[..., Tensor], Callable[..., T
         if found is None:
             return n
         block = found.transformer.transformer_blocks[extra["block_index"]]
-        added = block(extra.pop(key) + n, found.tokens, inner_options(extra))
-        return n + (added if found.weight is None else added * found.weight)
+        return n + found.weighted(block(extra.pop(key) + n, found.tokens(), inner_options(extra)))
 
     return keep, attend
 
