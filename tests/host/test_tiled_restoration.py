@@ -407,6 +407,26 @@ def test_out_of_memory_first_lowers_the_batch_then_the_tile(host, model, caplog)
     assert "5 tiles of 192x256" in caplog.text
 
 
+def test_out_of_memory_in_a_control_branch_counts_too(host, model, caplog) -> None:
+    x, timesteps = noisy(1, 96, 24)
+    positive = controlled(
+        conditioning(text()), core_controlnet(ldm_unet_config(SMALL), 21), picture(1, 768, 192)
+    )
+    left = [True]
+
+    def fail(*_: Any) -> None:
+        if left and left.pop():
+            raise host.model_management.OOM_EXCEPTION("the card is full")
+
+    big = {"tile_size": 64, "overlap": 16}
+    network = positive[0][1]["control"].control_model
+    handle = network.register_forward_pre_hook(fail)
+    (found,) = call_model(tiled(model, 2, **big), x, timesteps, positive)
+    handle.remove()
+    assert torch.equal(found, call_model(tiled(model, **big), x, timesteps, positive)[0])
+    assert "out of memory; going on with" in caplog.text and "1 at once." in caplog.text
+
+
 def test_the_next_run_tries_the_wanted_tiles_again(host, model, caplog) -> None:
     x, timesteps = noisy(1, 96, 24)
     import comfy.model_management as mm
