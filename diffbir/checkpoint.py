@@ -6,6 +6,7 @@ general_full_v1.ckpt and face_full_v1.ckpt, which carry the whole system.
 
 from __future__ import annotations
 
+from ..common.layout import Shapes, attention_shapes, conv_shapes, linear_shapes, norm_shapes
 from ..common.state_dict import (
     CheckpointError,
     StateDict,
@@ -27,57 +28,36 @@ ADVICE = (
     "https://huggingface.co/lxq007/DiffBIR-v2 and put it into models/controlnet."
 )
 
-Shapes = dict[str, tuple[int, ...]]
-
-
-def _linear(name: str, inputs: int, outputs: int, bias: bool = True) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs), **({f"{name}.bias": (outputs,)} if bias else {})}
-
-
-def _conv(name: str, inputs: int, outputs: int, side: int = 3) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs, side, side), f"{name}.bias": (outputs,)}
-
-
-def _norm(name: str, width: int) -> Shapes:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
 
 def _residual_block(name: str, inputs: int, outputs: int, embedding: int) -> Shapes:
     shapes = {
-        **_norm(f"{name}.in_layers.0", inputs),
-        **_conv(f"{name}.in_layers.2", inputs, outputs),
-        **_linear(f"{name}.emb_layers.1", embedding, outputs),
-        **_norm(f"{name}.out_layers.0", outputs),
-        **_conv(f"{name}.out_layers.3", outputs, outputs),
+        **norm_shapes(f"{name}.in_layers.0", inputs),
+        **conv_shapes(f"{name}.in_layers.2", inputs, outputs),
+        **linear_shapes(f"{name}.emb_layers.1", embedding, outputs),
+        **norm_shapes(f"{name}.out_layers.0", outputs),
+        **conv_shapes(f"{name}.out_layers.3", outputs, outputs),
     }
     if inputs != outputs:
-        shapes |= _conv(f"{name}.skip_connection", inputs, outputs, side=1)
+        shapes |= conv_shapes(f"{name}.skip_connection", inputs, outputs, side=1)
     return shapes
-
-
-def _attention(name: str, width: int, context: int) -> Shapes:
-    return {
-        **_linear(f"{name}.to_q", width, width, bias=False),
-        **_linear(f"{name}.to_k", context, width, bias=False),
-        **_linear(f"{name}.to_v", context, width, bias=False),
-        **_linear(f"{name}.to_out.0", width, width),
-    }
 
 
 def _transformer(name: str, width: int, context: int, depth: int) -> Shapes:
     shapes = {
-        **_norm(f"{name}.norm", width),
-        **_linear(f"{name}.proj_in", width, width),
-        **_linear(f"{name}.proj_out", width, width),
+        **norm_shapes(f"{name}.norm", width),
+        **linear_shapes(f"{name}.proj_in", width, width),
+        **linear_shapes(f"{name}.proj_out", width, width),
     }
     for i in range(depth):
         block = f"{name}.transformer_blocks.{i}"
-        shapes |= _attention(f"{block}.attn1", width, width)
-        shapes |= _attention(f"{block}.attn2", width, context)
-        shapes |= _linear(f"{block}.ff.net.0.proj", width, 8 * width)  # gated: twice 4 * width
-        shapes |= _linear(f"{block}.ff.net.2", 4 * width, width)
+        shapes |= attention_shapes(f"{block}.attn1", width, width)
+        shapes |= attention_shapes(f"{block}.attn2", width, context)
+        shapes |= linear_shapes(
+            f"{block}.ff.net.0.proj", width, 8 * width
+        )  # gated: twice 4 * width
+        shapes |= linear_shapes(f"{block}.ff.net.2", 4 * width, width)
         for norm in ("norm1", "norm2", "norm3"):
-            shapes |= _norm(f"{block}.{norm}", width)
+            shapes |= norm_shapes(f"{block}.{norm}", width)
     return shapes
 
 
@@ -85,15 +65,15 @@ def layout(config: ControlConfig = SD21) -> Shapes:
     """Every key of the file and its shape; the network itself uses the same names."""
     width, embedding = config.model_channels, config.time_embed_dim
     shapes = {
-        **_linear("time_embed.0", width, embedding),
-        **_linear("time_embed.2", embedding, embedding),
-        **_conv("input_blocks.0.0", config.in_channels + config.hint_channels, width),
+        **linear_shapes("time_embed.0", width, embedding),
+        **linear_shapes("time_embed.2", embedding, embedding),
+        **conv_shapes("input_blocks.0.0", config.in_channels + config.hint_channels, width),
     }
     widths = [width]  # of every input block, and so of its zero convolution
     depths = iter(config.transformer_depths)
     for level, multiplier in enumerate(config.channel_mult):
         if level:
-            shapes |= _conv(f"input_blocks.{len(widths)}.0.op", width, width)
+            shapes |= conv_shapes(f"input_blocks.{len(widths)}.0.op", width, width)
             widths.append(width)
         for _ in range(config.num_res_blocks):
             block = f"input_blocks.{len(widths)}"
@@ -107,8 +87,8 @@ def layout(config: ControlConfig = SD21) -> Shapes:
     shapes |= _transformer("middle_block.1", width, config.context_dim, config.transformer_depth)
     shapes |= _residual_block("middle_block.2", width, width, embedding)
     for i, channels in enumerate(widths):
-        shapes |= _conv(f"zero_convs.{i}.0", channels, channels, side=1)
-    return shapes | _conv("middle_block_out.0", width, width, side=1)
+        shapes |= conv_shapes(f"zero_convs.{i}.0", channels, channels, side=1)
+    return shapes | conv_shapes("middle_block_out.0", width, width, side=1)
 
 
 def _control_part(contents: object) -> tuple[StateDict, StateDict]:

@@ -7,6 +7,8 @@ import os
 import folder_paths
 
 KIND = "restoration"
+SAME_FILE = "the same file"
+"""Choice for the control network of a converted file, which holds the UNet's part as well."""
 EXTENSIONS = {*folder_paths.supported_pt_extensions, ".onnx"}
 
 
@@ -29,3 +31,10 @@ def find_restoration_file(name: str) -> str | None:
 def restoration_folder() -> str:
     """Where to put files: for messages."""
     return os.path.join(folder_paths.models_dir, KIND)
+
+
+def network_files() -> list[str]:
+    """Names for a dropdown: the folder also holds the face detector, which is no network of ours."""
+    register_folders()
+    names = folder_paths.get_filename_list(KIND)
+    return [name for name in names if not name.endswith(".onnx")]

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_patcher
+import comfy.ops
 import comfy.utils
 import folder_paths
+import torch
 from comfy import model_management as mm
 from safetensors import SafetensorError
 from torch import nn
 
-from ..common.state_dict import CheckpointError
+from ..common.state_dict import CheckpointError, StateDict
 
 DAMAGE = (
     EOFError,
@@ -62,3 +65,25 @@ def managed(network: nn.Module) -> Any:
     plain = comfy.model_patcher.ModelPatcher
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", plain)  # since 0.18
     return patcher(network.eval(), mm.get_torch_device(), mm.unet_offload_device())
+
+
+def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The layout that weights must have, for `check_layout`."""
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def load_network(weights: StateDict, build: Callable[..., tuple[nn.Module, StateDict]]) -> Any:
+    """The patcher of a network in the precision the host prefers for its weights.
+
+    build: (operations, dtype, device) -> the network and its weights under its own names.
+    """
+    dtype = mm.unet_dtype(
+        model_params=-1,
+        supported_dtypes=[torch.float16, torch.bfloat16, torch.float32],
+        weight_dtype=comfy.utils.weight_dtype(weights),
+    )
+    # The layers take the precision of what comes in: that of the UNet of the call.
+    factory = {"dtype": dtype, "device": mm.unet_offload_device()}
+    network, named = build(operations=comfy.ops.manual_cast, **factory)
+    network.load_state_dict(named)
+    return managed(network)

@@ -40,13 +40,10 @@ from .branch import (
 )
 from .control_encoder import ControlEncoder, control_weights
 from .extra_blocks import Block, inner_options, tokens
-from .folders import KIND, register_folders
-from .loading import managed, model_files, read_file
+from .folders import KIND, SAME_FILE
+from .loading import load_network, read_file, shapes_of
 from .memory import with_room
 
-FLOATS = [torch.float16, torch.bfloat16, torch.float32]
-SAME_FILE = "the same file"
-"""Choice for the control network of a converted file, which holds both."""
 SIZES = ("context_dim", "model_channels", "channel_mult", "num_res_blocks")
 """What a base model must share with the one PASD was trained on, in the host's words."""
 FIDELITY = "fidelity_mask"
@@ -135,10 +132,6 @@ class PASDModel:
     """Patcher of `pixel_attention`'s network."""
 
 
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
 def build_encoder(
     weights: StateDict, config: PASDConfig, file: str = "The file", **factory: Any
 ) -> tuple[HintEncoder, StateDict]:
@@ -151,7 +144,7 @@ def build_encoder(
         ) from missing
     sizes["out_channels"] = config.channels[0]
     network = HintEncoder(**sizes, **factory)
-    check_layout(weights, _shapes(network), file, "an image encoder of PASD", ADVICE)
+    check_layout(weights, shapes_of(network), file, "an image encoder of PASD", ADVICE)
     return network, weights
 
 
@@ -164,7 +157,7 @@ def build_control(
     placed = control_weights(weights, config.unet_config())
     known = set(map(id, placed.values()))
     strange = {key: value for key, value in weights.items() if id(value) not in known}
-    check_layout(placed | strange, _shapes(network), file, CONTROL_EXPECTED, ADVICE)
+    check_layout(placed | strange, shapes_of(network), file, CONTROL_EXPECTED, ADVICE)
     return network, placed
 
 
@@ -176,7 +169,7 @@ def build_attention(
     prefixes = {
         str(each.index): layer_prefix(variant, each) for each in pixel_layers(variant, config)
     }
-    shapes, published = _shapes(network), {}
+    shapes, published = shapes_of(network), {}
     for name in shapes:
         index, _, rest = name.partition(".")
         published[name] = prefixes[index] + rest
@@ -184,18 +177,6 @@ def build_attention(
     expected = f"{UNET_EXPECTED} for {config.family}, as its control network is"
     check_layout(weights, layout, file, expected, f"{PAIR} {ADVICE}")
     return network, {name: weights[published[name]] for name in shapes}
-
-
-def _loaded(weights: StateDict, build: Callable[..., tuple[nn.Module, StateDict]]) -> Any:
-    """The one patcher of a network, in the precision the host prefers for its weights."""
-    dtype = mm.unet_dtype(
-        model_params=-1, supported_dtypes=FLOATS, weight_dtype=comfy.utils.weight_dtype(weights)
-    )
-    # The layers take the precision of what comes in: that of the UNet of the call.
-    factory = {"dtype": dtype, "device": mm.unet_offload_device()}
-    network, named = build(operations=comfy.ops.manual_cast, **factory)
-    network.load_state_dict(named)
-    return managed(network)
 
 
 def pasd_model(
@@ -217,16 +198,10 @@ def pasd_model(
     return PASDModel(
         variant,
         config,
-        _loaded(encoder, partial(build_encoder, encoder, config, control_file)),
-        _loaded(controlled, partial(build_control, controlled, config, control_file)),
-        _loaded(added, partial(build_attention, variant, added, config, unet_file)),
+        load_network(encoder, partial(build_encoder, encoder, config, control_file)),
+        load_network(controlled, partial(build_control, controlled, config, control_file)),
+        load_network(added, partial(build_attention, variant, added, config, unet_file)),
     )
-
-
-def pasd_files() -> list[str]:
-    """Names for a dropdown: the folder also holds networks of other kinds."""
-    register_folders()
-    return [name for name in model_files(KIND) if not name.endswith(".onnx")]
 
 
 def load_pasd(unet_name: str, control_net_name: str) -> PASDModel:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_base
@@ -12,7 +13,6 @@ import comfy.ops
 import comfy.sd
 import comfy.utils
 import torch
-from comfy import model_management as mm
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor, nn
@@ -33,17 +33,14 @@ from ..seesr.config import EMBED_WIDTH, SD2, SeeSRConfig, Site
 from .branch import PIXELS, BranchCall, BranchResult, ImageBranch, apply_branch, whole_cells
 from .control_encoder import ControlEncoder, control_weights
 from .extra_blocks import Block, after, inner_options
-from .folders import KIND
-from .loading import managed, read_file
+from .folders import KIND, SAME_FILE
+from .loading import load_network, read_file, shapes_of
 from .tagger import DapeModel, TagEmbeds, check_tagger
 from .tiles import Place
 
 log = logging.getLogger(__name__)
 
-FLOATS = [torch.float16, torch.bfloat16, torch.float32]
 KEY = "diffusion_restoration_seesr"
-SAME_FILE = "the same file"
-"""Choice for the control network of a converted file, which holds both."""
 SAME = 5e-3
 """Relative difference up to which weights count as the same: half precision rounds by less."""
 TURBO_STEPS = 8
@@ -124,10 +121,6 @@ class SeeSRModel:
     the file has none."""
 
 
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
 def _rca_weights(weights: StateDict, sites: Sequence[Site]) -> StateDict:
     """The published weights of all sites under the names of `rca_layers`."""
     return {
@@ -145,7 +138,7 @@ def build_rca(
     network = rca_layers(sites, config, **factory)
     layout = {
         sites[int(name.split(".")[0])].name + name.partition(".")[2]: shape
-        for name, shape in _shapes(network).items()
+        for name, shape in shapes_of(network).items()
     }
     check_layout(weights, layout, file, UNET_EXPECTED, ADVICE)
     return network, _rca_weights(weights, sites)
@@ -164,24 +157,8 @@ def build_control(
     placed = {f"{part}{k}": v for part, inner in parts.items() for k, v in inner.items()}
     known = set(map(id, placed.values()))
     strange = {key: value for key, value in weights.items() if id(value) not in known}
-    check_layout(placed | strange, _shapes(network), file, CONTROL_EXPECTED, ADVICE)
+    check_layout(placed | strange, shapes_of(network), file, CONTROL_EXPECTED, ADVICE)
     return network, placed
-
-
-def _loaded(
-    build: Callable[..., tuple[nn.Module, StateDict]],
-    weights: StateDict,
-    config: SeeSRConfig,
-    file: str,
-) -> Any:
-    dtype = mm.unet_dtype(
-        model_params=-1, supported_dtypes=FLOATS, weight_dtype=comfy.utils.weight_dtype(weights)
-    )
-    # The layers take the precision of what comes in: that of the UNet of this call.
-    factory = {"dtype": dtype, "device": mm.unet_offload_device()}
-    network, named = build(weights, config, file, operations=comfy.ops.manual_cast, **factory)
-    network.load_state_dict(named)
-    return managed(network)
 
 
 def seesr_model(
@@ -198,8 +175,8 @@ def seesr_model(
     identity = {key: plain[key].float().cpu() for key in IDENTITY if key in plain}
     networks = SeeSRModel(
         config,
-        _loaded(build_control, controlled, config, control_file),
-        _loaded(build_rca, added, config, unet_file),
+        load_network(controlled, partial(build_control, controlled, config, control_file)),
+        load_network(added, partial(build_rca, added, config, unet_file)),
         identity,
     )
     return networks, plain

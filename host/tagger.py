@@ -19,7 +19,7 @@ from ..seesr.config import RAM, TAG_LISTS, TaggerConfig
 from ..seesr.tagger import Tagger, tagger_input
 from ..seesr.tags import TagList, read_tag_list
 from .folders import KIND, find_restoration_file, restoration_folder
-from .loading import managed, model_files, read_file
+from .loading import managed, read_file
 from .memory import with_room
 
 NO_LORA = "none"
@@ -51,11 +51,6 @@ class DapeModel:
     def embed(self, picture: Tensor, antialias: bool = False) -> Tensor:
         """Embeddings of a picture where it lies. picture: 1 3 H W in 0..1, any size."""
         return self.network.embed(tagger_input(picture.float(), self.config.image_size, antialias))
-
-
-def network_files() -> list[str]:
-    """Names for a dropdown: the folder also holds networks that are not ours to read."""
-    return [name for name in model_files(KIND) if not name.endswith(".onnx")]
 
 
 def load_tagger(ram_name: str, dape_name: str, lora_strength: float) -> DapeModel:

@@ -190,7 +190,8 @@ class Walk:
         self.largest = max(self.largest, target.numel if keep else 0)
 
     def read(self, source: FeatureMap, box: Box) -> Tensor:
-        raise NotImplementedError
+        """B C h w of a box; only in a `Stream`."""
+        raise RuntimeError("A plan of the VAE holds no values: it counts boxes and sizes alone.")
 
     def normalisation(self, norm: Any, source: FeatureMap) -> Callable[[Tensor], Tensor]:
         return identity

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..host.conditioning import Conditioning
 from ..host.control import apply_latent_control, load_diffbir_control
 from ..host.loading import fingerprint, model_files
-from ..host.schema import schema
+from ..host.schema import percent_range, schema
 
 FOLDER = "controlnet"
 
@@ -85,22 +85,10 @@ class LAControlApply(io.ComfyNode):
                     tooltip="1 is DiffBIR. Lower lets the prompt and the base model invent more; "
                     "0 is no control at all.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling before which there is no control. 0: from the "
+                *percent_range(
+                    start="Part of the sampling before which there is no control. 0: from the "
                     "first step. Later starts lose the composition of the photo.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling after which there is no control. 1: to the last "
+                    end="Part of the sampling after which there is no control. 1: to the last "
                     "step. Ending earlier saves time and frees the finest detail.",
                 ),
                 io.Mask.Input(

@@ -14,7 +14,7 @@ from ..diffbir.guidance import LatentLoss, RgbLoss
 from ..host.ddnm import LatentNullSpace, PixelNullSpace, add_null_space
 from ..host.guidance import LatentGuidance, RgbGuidance, add_guidance
 from ..host.sampling import Version, check_prediction, diffbir_model_sampling
-from ..host.schema import schema
+from ..host.schema import percent_range, schema
 
 CATEGORY = "restoration/diffbir"
 LOSSES: tuple[LatentLoss | RgbLoss, ...] = (*get_args(LatentLoss), *get_args(RgbLoss))
@@ -111,21 +111,9 @@ class LatentImageGuidance(io.ComfyNode):
                     tooltip="Moves per step. More pulls harder; the rgb losses take that much "
                     "longer. 1 is v2's default, 5 that of v1.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where guidance begins. 0: from the first step, the authors' default.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where it ends. 1: with the last step, the authors' default. Ending "
+                *percent_range(
+                    start="Where guidance begins. 0: from the first step, the authors' default.",
+                    end="Where it ends. 1: with the last step, the authors' default. Ending "
                     "earlier leaves fine texture to the model.",
                 ),
                 io.Latent.Input(
@@ -232,21 +220,9 @@ class DDNMGuidance(io.ComfyNode):
                     tooltip="1 meets the reference exactly, lower trusts it less, which suits a "
                     "noisy one. 0 disables.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where the projection begins. 0: from the first step, as in the paper.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where it ends. 1: with the last step, as in the paper. Ending earlier "
+                *percent_range(
+                    start="Where the projection begins. 0: from the first step, as in the paper.",
+                    end="Where it ends. 1: with the last step, as in the paper. Ending earlier "
                     "lets the model smooth seams and remove the reference's noise.",
                 ),
                 io.Latent.Input(

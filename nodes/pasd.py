@@ -8,10 +8,10 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.images import to_image
-from ..host.folders import KIND
+from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
-from ..host.pasd import SAME_FILE, apply_pasd, load_pasd, pasd_files, preview_pyramid
-from ..host.schema import schema
+from ..host.pasd import apply_pasd, load_pasd, preview_pyramid
+from ..host.schema import percent_range, schema
 
 CATEGORY = "restoration/pasd"
 PASDModelType = io.Custom("PASD_MODEL")
@@ -34,14 +34,14 @@ class PASDLoader(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "unet_name",
-                    options=pasd_files(),
+                    options=network_files(),
                     tooltip="From models/restoration: unet/diffusion_pytorch_model of a release. "
                     "Only the attention that PASD adds is taken from it; the rest comes from your "
                     "checkpoint. Another kind of file is refused with its name.",
                 ),
                 io.Combo.Input(
                     "control_net_name",
-                    options=[SAME_FILE, *pasd_files()],
+                    options=[SAME_FILE, *network_files()],
                     default=SAME_FILE,
                     tooltip="From models/restoration: controlnet/diffusion_pytorch_model of the "
                     "same release. The first entry is for a converted file, which holds both.",
@@ -101,22 +101,10 @@ class PACAControlApply(io.ComfyNode):
                     "attention still runs, without a picture. To turn PASD off, bypass this node "
                     "or use the percents.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling before which the model is the plain one. 0: "
+                *percent_range(
+                    start="Part of the sampling before which the model is the plain one. 0: "
                     "PASD from the first step. Later starts lose the composition of the photo.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling after which the model is the plain one. 1: PASD "
+                    end="Part of the sampling after which the model is the plain one. 1: PASD "
                     "to the last step. Ending earlier saves time and frees the finest detail.",
                 ),
                 io.Mask.Input(

@@ -16,7 +16,7 @@ from ..host.sampling import (
     restoration_sampler,
     restoration_sigmas,
 )
-from ..host.schema import schema
+from ..host.schema import percent_range, schema
 
 CATEGORY = "restoration/sampling"
 
@@ -143,22 +143,9 @@ class RestorationCFG(io.ComfyNode):
                     "pure noise to cfg + 1 at the end, so structure follows the picture and only "
                     "texture follows the prompt. Off by default, as in DiffBIR.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where guidance begins, as in Apply ControlNet. 0: from the first "
-                    "step.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where guidance ends. 1: with the last step. With 0 and 1 every step "
+                *percent_range(
+                    start="Where guidance begins, as in Apply ControlNet. 0: from the first step.",
+                    end="Where guidance ends. 1: with the last step. With 0 and 1 every step "
                     "is guided, as by the authors.",
                 ),
             ],

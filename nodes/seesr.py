@@ -8,11 +8,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.images import from_image
-from ..host.folders import KIND
+from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
-from ..host.schema import schema
-from ..host.seesr import SAME_FILE, apply_seesr, load_seesr
-from ..host.tagger import NO_LORA, load_tagger, network_files, run_tagger
+from ..host.schema import percent_range, schema
+from ..host.seesr import apply_seesr, load_seesr
+from ..host.tagger import NO_LORA, load_tagger, run_tagger
 
 CATEGORY = "restoration/seesr"
 DapeModelType = io.Custom("DAPE_MODEL")
@@ -270,22 +270,10 @@ class SeeSRControlApply(io.ComfyNode):
                     "scales what the control network adds, not the attention to what the tagger "
                     "saw. 0 disables both.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling before which the model is the plain one. 0: "
+                *percent_range(
+                    start="Part of the sampling before which the model is the plain one. 0: "
                     "SeeSR from the first step. Later starts lose the composition of the photo.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Part of the sampling after which the model is the plain one. 1: SeeSR "
+                    end="Part of the sampling after which the model is the plain one. 1: SeeSR "
                     "to the last step. Ending earlier saves time and frees the finest detail.",
                 ),
                 io.Mask.Input(

@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..common.images import match_batch
 from ..host.inversion import FeatureMode, StyleFeatures, invert
-from ..host.schema import schema
+from ..host.schema import percent_range, schema
 from ..host.styleid import Style, apply_styleid
 from ..styleid.injection import LAYERS, adain, parse_layers
 from ..styleid.inversion import MAX_STEPS, MIN_STEPS, Convention
@@ -165,21 +165,9 @@ class StyleIDApply(io.ComfyNode):
                     tooltip="Start from the content with the style's color statistics. Off keeps "
                     "the content's colors more.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where injection begins. 0: from the first step, as the authors.",
-                ),
-                io.Float.Input(
-                    "end_percent",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.001,
-                    tooltip="Where it ends. 1: with the last step, as the authors. 0 turns "
+                *percent_range(
+                    start="Where injection begins. 0: from the first step, as the authors.",
+                    end="Where it ends. 1: with the last step, as the authors. 0 turns "
                     "injection off.",
                 ),
             ],

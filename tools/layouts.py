@@ -9,65 +9,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..common.hint_encoder import HintEncoder
+from ..common.layout import Shapes, attention_shapes, conv_shapes, linear_shapes, norm_shapes
 from ..pasd.checkpoint import depth_of, layer_prefix, pixel_layers
 from ..pasd.config import PASDConfig, Variant
 from ..seesr.config import EMBED_WIDTH, SeeSRConfig, Site
 
-Shapes = dict[str, tuple[int, ...]]
-
-
-def _linear(name: str, inputs: int, outputs: int, bias: bool = True) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs), **({f"{name}.bias": (outputs,)} if bias else {})}
-
-
-def _conv(name: str, inputs: int, outputs: int, side: int = 3) -> Shapes:
-    return {f"{name}.weight": (outputs, inputs, side, side), f"{name}.bias": (outputs,)}
-
-
-def _norm(name: str, width: int) -> Shapes:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-
 
 def _residual_block(name: str, inputs: int, outputs: int, embedding: int) -> Shapes:
     shapes = {
-        **_norm(f"{name}.norm1", inputs),
-        **_conv(f"{name}.conv1", inputs, outputs),
-        **_linear(f"{name}.time_emb_proj", embedding, outputs),
-        **_norm(f"{name}.norm2", outputs),
-        **_conv(f"{name}.conv2", outputs, outputs),
+        **norm_shapes(f"{name}.norm1", inputs),
+        **conv_shapes(f"{name}.conv1", inputs, outputs),
+        **linear_shapes(f"{name}.time_emb_proj", embedding, outputs),
+        **norm_shapes(f"{name}.norm2", outputs),
+        **conv_shapes(f"{name}.conv2", outputs, outputs),
     }
     if inputs != outputs:
-        shapes |= _conv(f"{name}.conv_shortcut", inputs, outputs, side=1)
+        shapes |= conv_shapes(f"{name}.conv_shortcut", inputs, outputs, side=1)
     return shapes
 
 
-def _attention(name: str, width: int, context: int) -> Shapes:
-    return {
-        **_linear(f"{name}.to_q", width, width, bias=False),
-        **_linear(f"{name}.to_k", context, width, bias=False),
-        **_linear(f"{name}.to_v", context, width, bias=False),
-        **_linear(f"{name}.to_out.0", width, width),
-    }
-
-
 def _projection(name: str, width: int, linear: bool) -> Shapes:
-    return _linear(name, width, width) if linear else _conv(name, width, width, side=1)
+    return linear_shapes(name, width, width) if linear else conv_shapes(name, width, width, side=1)
 
 
 def _transformer(name: str, width: int, context: int, depth: int, linear: bool) -> Shapes:
     shapes = {
-        **_norm(f"{name}.norm", width),
+        **norm_shapes(f"{name}.norm", width),
         **_projection(f"{name}.proj_in", width, linear),
         **_projection(f"{name}.proj_out", width, linear),
     }
     for i in range(depth):
         block = f"{name}.transformer_blocks.{i}"
-        shapes |= _attention(f"{block}.attn1", width, width)
-        shapes |= _attention(f"{block}.attn2", width, context)
-        shapes |= _linear(f"{block}.ff.net.0.proj", width, 8 * width)  # gated: twice 4 * width
-        shapes |= _linear(f"{block}.ff.net.2", 4 * width, width)
+        shapes |= attention_shapes(f"{block}.attn1", width, width)
+        shapes |= attention_shapes(f"{block}.attn2", width, context)
+        shapes |= linear_shapes(
+            f"{block}.ff.net.0.proj", width, 8 * width
+        )  # gated: twice 4 * width
+        shapes |= linear_shapes(f"{block}.ff.net.2", 4 * width, width)
         for norm in ("norm1", "norm2", "norm3"):
-            shapes |= _norm(f"{block}.{norm}", width)
+            shapes |= norm_shapes(f"{block}.{norm}", width)
     return shapes
 
 
@@ -87,13 +67,13 @@ def encoder(config: Mapping[str, Any]) -> Shapes:
     context, linear = config["context_dim"], config["use_linear_in_transformer"]
     embedding = 4 * base
     shapes = {
-        **_conv("conv_in", config["in_channels"], base),
-        **_linear("time_embedding.linear_1", base, embedding),
-        **_linear("time_embedding.linear_2", embedding, embedding),
+        **conv_shapes("conv_in", config["in_channels"], base),
+        **linear_shapes("time_embedding.linear_1", base, embedding),
+        **linear_shapes("time_embedding.linear_2", embedding, embedding),
     }
     if config["adm_in_channels"] is not None:
-        shapes |= _linear("add_embedding.linear_1", config["adm_in_channels"], embedding)
-        shapes |= _linear("add_embedding.linear_2", embedding, embedding)
+        shapes |= linear_shapes("add_embedding.linear_1", config["adm_in_channels"], embedding)
+        shapes |= linear_shapes("add_embedding.linear_2", embedding, embedding)
     width, depths = base, iter(config["transformer_depth"])
     for level, multiplier in enumerate(levels):
         block, outputs = f"down_blocks.{level}", multiplier * base
@@ -103,7 +83,7 @@ def encoder(config: Mapping[str, Any]) -> Shapes:
                 shapes |= _transformer(f"{block}.attentions.{i}", outputs, context, depth, linear)
             width = outputs
         if level + 1 < len(levels):
-            shapes |= _conv(f"{block}.downsamplers.0.conv", outputs, outputs)
+            shapes |= conv_shapes(f"{block}.downsamplers.0.conv", outputs, outputs)
     depth = config["transformer_depth_middle"]
     shapes |= _transformer("mid_block.attentions.0", width, context, depth, linear)
     for i in range(2):
@@ -128,8 +108,12 @@ def unet(config: Mapping[str, Any]) -> Shapes:
                 shapes |= _transformer(f"{name}.attentions.{i}", outputs, context, depth, linear)
             width = outputs
         if level:
-            shapes |= _conv(f"{name}.upsamplers.0.conv", outputs, outputs)
-    return shapes | _norm("conv_norm_out", base) | _conv("conv_out", base, config["in_channels"])
+            shapes |= conv_shapes(f"{name}.upsamplers.0.conv", outputs, outputs)
+    return (
+        shapes
+        | norm_shapes("conv_norm_out", base)
+        | conv_shapes("conv_out", base, config["in_channels"])
+    )
 
 
 def _image_encoder(**sizes: Any) -> Shapes:
@@ -146,8 +130,8 @@ def controlnet(config: Mapping[str, Any], **encoder_sizes: Any) -> Shapes:
     shapes = encoder(config) | _image_encoder(**sizes)
     widths = _widths(config)
     for i, width in enumerate(widths):
-        shapes |= _conv(f"controlnet_down_blocks.{i}", width, width, side=1)
-    return shapes | _conv("controlnet_mid_block", widths[-1], widths[-1], side=1)
+        shapes |= conv_shapes(f"controlnet_down_blocks.{i}", width, width, side=1)
+    return shapes | conv_shapes("controlnet_mid_block", widths[-1], widths[-1], side=1)
 
 
 def pasd_attention(variant: Variant, config: PASDConfig, added: Mapping[str, Any]) -> Shapes:
@@ -163,8 +147,8 @@ def pasd_attention(variant: Variant, config: PASDConfig, added: Mapping[str, Any
         shapes |= _projection(f"{name}.proj_in_plus", context, config.use_linear)
         for i in range(depth):
             block = f"{name}.transformer_blocks.{i}"
-            shapes |= _norm(f"{block}.norm2_plus", width)
-            shapes |= _attention(f"{block}.attn2_plus", width, context)
+            shapes |= norm_shapes(f"{block}.norm2_plus", width)
+            shapes |= attention_shapes(f"{block}.attn2_plus", width, context)
     return shapes
 
 

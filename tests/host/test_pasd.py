@@ -133,7 +133,7 @@ def write(weights: dict[str, Tensor], path: Path) -> None:
 
 
 def load(unet: str, control: str | None = None) -> Any:
-    from restoration.host.pasd import SAME_FILE
+    from restoration.host.folders import SAME_FILE
     from restoration.nodes.pasd import PASDLoader
 
     return PASDLoader.execute(unet, control or SAME_FILE).result[0]
@@ -263,7 +263,7 @@ def without(weights: dict[str, Tensor], fragment: str) -> dict[str, Tensor]:
 
 
 def test_a_replaced_file_is_read_again(models) -> None:
-    from restoration.host.pasd import SAME_FILE
+    from restoration.host.folders import SAME_FILE
     from restoration.nodes.pasd import PASDLoader
 
     for name in ("u.bin", "c.bin"):
@@ -277,11 +277,11 @@ def test_a_replaced_file_is_read_again(models) -> None:
 
 
 def test_the_dropdown_offers_every_release_and_no_detector(models) -> None:
-    from restoration.host.pasd import pasd_files
+    from restoration.host.folders import network_files
 
     for name in ("pasd/unet/a.safetensors", "pasd/controlnet/a.bin", "yunet.onnx"):
         write({"x": torch.zeros(1)}, models / name)
-    assert pasd_files() == ["pasd/controlnet/a.bin", "pasd/unet/a.safetensors"]
+    assert network_files() == ["pasd/controlnet/a.bin", "pasd/unet/a.safetensors"]
 
 
 def test_another_base_is_refused(model, both) -> None:

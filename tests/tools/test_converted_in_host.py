@@ -34,7 +34,8 @@ def weights_of(patcher) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("variant", ["pasd", "pasd_light"])
 @pytest.mark.parametrize("rrdb", [False, True])
 def test_load_pasd_takes_a_converted_release(models, variant, rrdb) -> None:
-    from restoration.host.pasd import SAME_FILE, load_pasd, pasd_model
+    from restoration.host.folders import SAME_FILE
+    from restoration.host.pasd import load_pasd, pasd_model
 
     unet, control = tiny.pasd_unet(variant), tiny.pasd_control(rrdb)
     folder = tiny.write_release(models / "published", unet, control)
