@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
 from .color import ColorCorrection, correct_color
+from .fidelity import AUTHORS, blend_weight
 from .images import from_image, match_batch, to_image
 from .resample import pad_to, resize, round_up
 
@@ -67,11 +69,17 @@ def at_least(size: Size, min_side: int, rounding: Rounding = int) -> Size:
 
 
 def prepare(
-    image: Tensor, upscale_by: float, min_side: int, multiple: int, fit: Fit
+    image: Tensor,
+    upscale_by: float,
+    min_side: int,
+    multiple: int,
+    fit: Fit,
+    original: Tensor | None = None,
 ) -> tuple[Tensor, RestoreInfo]:
     """Brings an IMAGE to the working size of a restoration.
 
-    image: B H W C in 0..1 (C = 1, 3, 4), any size. First int(side * upscale_by), the size that
+    image: B H W C in 0..1 (C = 1, 3, 4), any size. original: the IMAGE that `upscale_by` counts
+    from, when a model in between has enlarged it (and lost its alpha). First int(side * upscale_by), the size that
     `finish` gives back; then, if the shorter side is below `min_side`, enlarged to it; then made
     divisible by `multiple`: `pad` mirrors the right and bottom edges, `black` fills them with
     zeros (DiffBIR), `stretch` resizes down to the next multiple (PASD, SeeSR).
@@ -80,7 +88,12 @@ def prepare(
     if fit not in get_args(Fit):
         raise ValueError(f"`fit` is {fit!r}; choose one of {', '.join(get_args(Fit))}.")
     pixels, alpha = from_image(image)
-    output = scaled_size((pixels.shape[-2], pixels.shape[-1]), upscale_by)
+    size = pixels.shape[-2], pixels.shape[-1]
+    if original is not None:
+        before, its_alpha = from_image(original, "original")
+        size = _size_before(size, (before.shape[-2], before.shape[-1]))
+        alpha = its_alpha if alpha is None else alpha
+    output = scaled_size(size, upscale_by)
     enlarged = content = at_least(output, min_side)
     if fit == "stretch":
         content = _each(content, lambda side: max(multiple, side // multiple * multiple))
@@ -88,7 +101,7 @@ def prepare(
     if max(working) > MAX_SIDE:
         raise ValueError(
             f"The working picture would be {working[1]}x{working[0]} pixels (width x height), "
-            f"made from {pixels.shape[-1]}x{pixels.shape[-2]}; at most {MAX_SIDE} a side is "
+            f"made from {size[1]}x{size[0]}; at most {MAX_SIDE} a side is "
             "possible. Lower upscale_by or min_side, or crop the picture first."
         )
     # Two or three resamplings, as the authors do, and each of them a no-op where sizes agree.
@@ -97,6 +110,16 @@ def prepare(
     padded = pad_to(reference, *working, mode="zeros" if fit == "black" else "reflect")
     info = RestoreInfo(output, content, working, reference, alpha)
     return to_image(padded), info
+
+
+def _size_before(size: Size, original: Size) -> Size:
+    """`original`, after checking that it can be the same picture before it was enlarged."""
+    if abs(size[0] * original[1] / (size[1] * original[0]) - 1) > 0.05:
+        raise ValueError(
+            f"`image` is {size[1]}x{size[0]} and `original` {original[1]}x{original[0]}: not one "
+            "shape, so not one picture. Connect the photo that the enlarging model was given."
+        )
+    return original
 
 
 def _content_of(size: Size, info: RestoreInfo) -> Size:
@@ -121,26 +144,31 @@ def finish(
     info: RestoreInfo,
     color_correction_method: ColorCorrection,
     reference: Tensor | None = None,
+    fidelity: float = AUTHORS,
 ) -> Tensor:
     """Cuts the padding, corrects the colours, resizes to the asked size, puts the alpha back.
 
     image: B H W C, the restored working picture. reference: an IMAGE whose colours to take
-    instead of the prepared photo's (DiffBIR takes the stage-1 image's); any size.
+    instead of the prepared photo's (DiffBIR takes the stage-1 image's); any size. fidelity: above
+    0.5 that same picture is blended in, at 1 it is all there is.
     Returns B h w 3, or 4 where the input of `prepare` had alpha, in 0..1.
     """
     pixels, _ = from_image(image)
     batch = pixels.shape[0]
     height, width = _content_of((pixels.shape[-2], pixels.shape[-1]), info)
     content = pixels[..., :height, :width]
-    if color_correction_method != "none":
-        if reference is None:
-            colors = info.reference
-        else:
-            colors, _ = from_image(reference, "reference")
-            if colors.shape[-2:] == pixels.shape[-2:]:  # padded like the image: cut alike
-                colors = colors[..., :height, :width]
-        colors = match_batch(colors, batch, "reference")
-        content = correct_color(content, colors, color_correction_method)
+    if reference is None:
+        before = info.reference
+    else:
+        before, _ = from_image(reference, "reference")
+        if before.shape[-2:] == pixels.shape[-2:]:  # padded like the image: cut alike
+            before = before[..., :height, :width]
+    weight = blend_weight(fidelity)
+    if weight or color_correction_method != "none":
+        before = match_batch(before, batch, "reference")
+        content = correct_color(content, before, color_correction_method)
+    if weight:
+        content = torch.lerp(content, resize(before, height, width), weight)
     alpha = info.alpha
     if alpha is not None:
         alpha = resize(match_batch(alpha, batch, "info"), *info.output_size)

@@ -7,6 +7,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..common.fidelity import AUTHORS
+
 RestoreInfoType = io.Custom("RESTORE_INFO")
 
 _SCHEMA_FIELDS = inspect.signature(io.Schema).parameters
@@ -15,6 +17,20 @@ _SCHEMA_FIELDS = inspect.signature(io.Schema).parameters
 def schema(**fields: Any) -> io.Schema:
     """`io.Schema` without the fields this host does not know (search_aliases before 0.18)."""
     return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+
+
+def fidelity_input(effect: str) -> io.Input:
+    """`fidelity`, 0..1 (common/fidelity.py); at its default everything is as without it. effect:
+    what the tooltip says of this node's own knob."""
+    return io.Float.Input(
+        "fidelity",
+        default=AUTHORS,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        optional=True,
+        tooltip=f"From 0, free, to 1, closest to the photo. 0.5 changes nothing. {effect}",
+    )
 
 
 def percent_range(start: str, end: str) -> list[io.Input]:

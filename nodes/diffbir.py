@@ -7,10 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..common.fidelity import AUTHORS, control_strength
 from ..host.conditioning import Conditioning
 from ..host.control import apply_latent_control, load_diffbir_control
 from ..host.loading import fingerprint, model_files
-from ..host.schema import percent_range, schema
+from ..host.schema import fidelity_input, percent_range, schema
 
 FOLDER = "controlnet"
 
@@ -115,6 +116,7 @@ class LAControlApply(io.ComfyNode):
                     optional=True,
                     tooltip="Which noise noise_aug mixes in. Without effect while that is 0.",
                 ),
+                fidelity_input("Multiplies strength by 0.5 to 1.5."),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -139,6 +141,7 @@ class LAControlApply(io.ComfyNode):
         mask: Tensor | None = None,
         noise_aug: int = 0,
         noise_aug_seed: int = 0,
+        fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
         return io.NodeOutput(
             *apply_latent_control(
@@ -146,7 +149,7 @@ class LAControlApply(io.ComfyNode):
                 negative,
                 control_net,
                 latent,
-                strength,
+                control_strength(strength, fidelity),
                 start_percent,
                 end_percent,
                 mask,

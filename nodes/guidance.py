@@ -8,13 +8,14 @@ from typing import Any, get_args
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..common.fidelity import AUTHORS, guidance_scale
 from ..common.images import from_image
 from ..common.null_space import Degradation, operator_for
 from ..diffbir.guidance import LatentLoss, RgbLoss
 from ..host.ddnm import LatentNullSpace, PixelNullSpace, add_null_space
 from ..host.guidance import LatentGuidance, RgbGuidance, add_guidance
 from ..host.sampling import Version, check_prediction, diffbir_model_sampling
-from ..host.schema import percent_range, schema
+from ..host.schema import fidelity_input, percent_range, schema
 
 CATEGORY = "restoration/diffbir"
 LOSSES: tuple[LatentLoss | RgbLoss, ...] = (*get_args(LatentLoss), *get_args(RgbLoss))
@@ -134,6 +135,7 @@ class LatentImageGuidance(io.ComfyNode):
                     tooltip="Where guidance acts, and how strongly: 1 fully, 0 not at all. Any "
                     "size. Without it, everywhere.",
                 ),
+                fidelity_input("Multiplies scale by 0 (no guidance) to 2."),
             ],
             outputs=[io.Model.Output(tooltip="The guided model.")],
         )
@@ -151,8 +153,10 @@ class LatentImageGuidance(io.ComfyNode):
         image: Tensor | None = None,
         vae: Any = None,
         mask: Tensor | None = None,
+        fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
         check_prediction(model.get_model_object("model_sampling"))
+        scale = guidance_scale(scale, fidelity)
         patched = model.clone()
         if scale == 0 or (mask is not None and not mask.any()):
             return io.NodeOutput(patched)

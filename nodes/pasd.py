@@ -7,11 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..common.fidelity import AUTHORS, control_strength
 from ..common.images import to_image
 from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
 from ..host.pasd import apply_pasd, load_pasd, preview_pyramid
-from ..host.schema import percent_range, schema
+from ..host.schema import fidelity_input, percent_range, schema
 
 CATEGORY = "restoration/pasd"
 PASDModelType = io.Custom("PASD_MODEL")
@@ -140,6 +141,7 @@ class PACAControlApply(io.ComfyNode):
                     tooltip="Multiplies strength where fidelity_mask is black. 1 changes nothing; "
                     "the authors' example is 0.6.",
                 ),
+                fidelity_input("Multiplies strength by 0.5 to 1.5, the range of PASD's demo."),
             ],
             outputs=[io.Model.Output(tooltip="The model with PASD, for the sampler or guider.")],
         )
@@ -157,6 +159,7 @@ class PACAControlApply(io.ComfyNode):
         fidelity_mask: Tensor | None = None,
         fidelity_scale_fg: float = 1.0,
         fidelity_scale_bg: float = 1.0,
+        fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
         scales = (fidelity_scale_fg, fidelity_scale_bg)
         return io.NodeOutput(
@@ -164,7 +167,7 @@ class PACAControlApply(io.ComfyNode):
                 model,
                 pasd_model,
                 image,
-                strength,
+                control_strength(strength, fidelity),
                 start_percent,
                 end_percent,
                 mask,

@@ -6,12 +6,13 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.color import ColorCorrection
+from ..common.fidelity import AUTHORS
 from ..common.images import from_image, to_image
 from ..common.resample import resize
 from ..common.restorer import blend
 from ..common.sizing import Fit, RestoreInfo, finish, prepare
 from ..host.restorer import run_restorer
-from ..host.schema import RestoreInfoType, schema
+from ..host.schema import RestoreInfoType, fidelity_input, schema
 
 
 class RestorationPrepare(io.ComfyNode):
@@ -64,6 +65,12 @@ class RestorationPrepare(io.ComfyNode):
                     "stretch: resizes by a few pixels, as PASD and SeeSR do. "
                     "black: fills with black, as DiffBIR does.",
                 ),
+                io.Image.Input(
+                    "original",
+                    optional=True,
+                    tooltip="The photo before a model that enlarges by itself, such as BSRNet: "
+                    "upscale_by then counts from its size. Not connected: from that of image.",
+                ),
             ],
             outputs=[
                 io.Image.Output(tooltip="The photo at working size, RGB."),
@@ -75,9 +82,15 @@ class RestorationPrepare(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, image: Tensor, upscale_by: float, min_side: int, multiple: int, fit: Fit = "pad"
+        cls,
+        image: Tensor,
+        upscale_by: float,
+        min_side: int,
+        multiple: int,
+        fit: Fit = "pad",
+        original: Tensor | None = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(*prepare(image, upscale_by, min_side, multiple, fit))
+        return io.NodeOutput(*prepare(image, upscale_by, min_side, multiple, fit, original))
 
 
 class RestorationFinish(io.ComfyNode):
@@ -111,6 +124,10 @@ class RestorationFinish(io.ComfyNode):
                     tooltip="Take the colors of this picture instead of the prepared photo's. "
                     "DiffBIR takes those of the degradation remover's output.",
                 ),
+                fidelity_input(
+                    "Above 0.5 blends in the picture that the colors come from, which holds no "
+                    "invented detail; 1 is that picture alone."
+                ),
             ],
             outputs=[io.Image.Output(tooltip="The finished picture, exactly the asked size.")],
         )
@@ -122,8 +139,46 @@ class RestorationFinish(io.ComfyNode):
         info: RestoreInfo,
         color_correction_method: ColorCorrection,
         reference: Tensor | None = None,
+        fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
-        return io.NodeOutput(finish(image, info, color_correction_method, reference))
+        result = finish(image, info, color_correction_method, reference, fidelity)
+        return io.NodeOutput(result)
+
+
+class RestorationFidelity(io.ComfyNode):
+    """One dial for all nodes of a workflow that have `fidelity`."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return schema(
+            node_id="RestorationFidelity",
+            display_name="Fidelity Dial",
+            category="restoration",
+            description="One dial between what the photo says and what the model may add. Connect "
+            "it to `fidelity` of apply nodes, LR Embedded Noise, Latent Image Guidance and Finish "
+            "Restoration: each turns its own knob by it, and 0.5 leaves all of them as they are "
+            "set, which in the shipped workflows is as their authors run them.",
+            search_aliases=["fidelity", "strength", "creativity", "slider", "restore photo"],
+            inputs=[
+                io.Float.Input(
+                    "fidelity",
+                    default=AUTHORS,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=io.NumberDisplay.slider,
+                    tooltip="0: free, the model draws most. 0.5: the authors' own setting, exactly. "
+                    "1: closest to the photo. What each node does with it is in its tooltip.",
+                ),
+            ],
+            outputs=[
+                io.Float.Output(display_name="fidelity", tooltip="For inputs named fidelity."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, fidelity: float) -> io.NodeOutput:
+        return io.NodeOutput(fidelity)
 
 
 class DegradationRemover(io.ComfyNode):
@@ -208,4 +263,9 @@ class DegradationRemover(io.ComfyNode):
         return io.NodeOutput(to_image(blend(pixels, restored, strength), alpha, clamp=False))
 
 
-NODES: list[type[io.ComfyNode]] = [RestorationPrepare, RestorationFinish, DegradationRemover]
+NODES: list[type[io.ComfyNode]] = [
+    RestorationPrepare,
+    RestorationFinish,
+    RestorationFidelity,
+    DegradationRemover,
+]

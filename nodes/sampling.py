@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..common.schedule import SCHEDULES
+from ..common.fidelity import AUTHORS, noise_level
+from ..common.schedule import LAST, SCHEDULES
 from ..host.guidance import guide_only
 from ..host.sampling import (
     SAMPLERS,
@@ -16,7 +17,7 @@ from ..host.sampling import (
     restoration_sampler,
     restoration_sigmas,
 )
-from ..host.schema import percent_range, schema
+from ..host.schema import fidelity_input, percent_range, schema
 
 CATEGORY = "restoration/sampling"
 
@@ -220,6 +221,10 @@ class LREmbeddedNoise(io.ComfyNode):
                     tooltip="On: every image of the batch starts from the noise of the first, so "
                     "frames of a video flicker less. Off: each has its own.",
                 ),
+                fidelity_input(
+                    "Only for pasd: moves added_noise_level to 999 (free) or to 0; the other "
+                    "starts have no such knob."
+                ),
             ],
             outputs=[
                 io.Noise.Output(tooltip="For SamplerCustomAdvanced."),
@@ -241,10 +246,10 @@ class LREmbeddedNoise(io.ComfyNode):
         start: Start,
         added_noise_level: int = 900,
         same_noise: bool = False,
+        fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            *embedded_start(model, latent, seed, sigmas, start, added_noise_level, same_noise)
-        )
+        level = noise_level(added_noise_level, LAST, fidelity)
+        return io.NodeOutput(*embedded_start(model, latent, seed, sigmas, start, level, same_noise))
 
 
 NODES: list[type[io.ComfyNode]] = [

@@ -7,10 +7,11 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..common.fidelity import AUTHORS, control_strength
 from ..common.images import from_image
 from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
-from ..host.schema import percent_range, schema
+from ..host.schema import fidelity_input, percent_range, schema
 from ..host.seesr import apply_seesr, load_seesr
 from ..host.tagger import NO_LORA, load_tagger, run_tagger
 
@@ -289,6 +290,7 @@ class SeeSRControlApply(io.ComfyNode):
                     "once a run, so that each knows what it shows. Not connected: all tiles share "
                     "tag_embeds, as the authors do. Without effect without tiles.",
                 ),
+                fidelity_input("Multiplies strength by 0.5 to 1.5."),
             ],
             outputs=[
                 io.Model.Output(
@@ -309,13 +311,14 @@ class SeeSRControlApply(io.ComfyNode):
         end_percent: float,
         mask: Tensor | None = None,
         dape_model: object | None = None,
+        fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
         patched = apply_seesr(
             model,
             seesr_model,
             image,
             tag_embeds,
-            strength,
+            control_strength(strength, fidelity),
             start_percent,
             end_percent,
             mask,

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..common.fidelity import AUTHORS, between
 from ..common.images import match_batch
 from ..host.inversion import FeatureMode, StyleFeatures, invert
-from ..host.schema import percent_range, schema
+from ..host.schema import fidelity_input, percent_range, schema
 from ..host.styleid import Style, apply_styleid
 from ..styleid.injection import LAYERS, adain, parse_layers
 from ..styleid.inversion import MAX_STEPS, MIN_STEPS, Convention
@@ -170,6 +171,7 @@ class StyleIDApply(io.ComfyNode):
                     end="Where it ends. 1: with the last step, as the authors. 0 turns "
                     "injection off.",
                 ),
+                fidelity_input("Moves gamma toward 0 or toward 1; here the photo is the content."),
             ],
             outputs=[
                 io.Model.Output(tooltip="The model that injects; for the guider."),
@@ -192,8 +194,10 @@ class StyleIDApply(io.ComfyNode):
         adain: bool,
         start_percent: float,
         end_percent: float,
+        fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
         percent = (start_percent, end_percent)
+        gamma = between(0.0, gamma, 1.0, fidelity)
         settings = Style(gamma, temperature, parse_layers(layers), percent)
         return io.NodeOutput(*apply_styleid(model, content, style, settings, adain))
 

@@ -21,7 +21,7 @@ BLUEPRINTS = {
 
 LOADS, SAVES = "LoadImage", "SaveImage"
 AROUND = {LOADS, SAVES, "PreviewImage", "PreviewAny", "MarkdownNote", "Note"}
-DIALS = ("ckpt_name", "upscale_by", "cfg", "seed", "gamma", "color_correction_method")
+DIALS = ("fidelity", "ckpt_name", "upscale_by", "cfg", "seed", "color_correction_method")
 """Widgets of the inner nodes that the blueprint shows."""
 INPUT, OUTPUT = -10, -20
 """The frontend's ids of the subgraph's own border."""
@@ -112,6 +112,7 @@ def blueprint(name: str, ui: Json) -> Json:
         for node in inside
         for entry in node["inputs"]
         if entry["name"] == dial and "widget" in entry and entry["link"] is None
+        if dial != "fidelity" or node["type"] == "RestorationFidelity"  # one dial turns them all
     ]
     outer = {
         "id": 1,

@@ -21,12 +21,12 @@ FOLDER = Path(__file__).parent
 SUBGRAPHS = ROOT / "subgraphs"
 """Where ComfyUI looks for a pack's blueprints."""
 
-METHODS = ("diffbir", "pasd", "seesr", "styleid")
+METHODS = ("quick", "diffbir", "pasd", "seesr", "styleid")
 """Modules beside this one, each with its `WORKFLOWS`."""
 
 
 def workflows() -> dict[str, Callable[[Graph], None]]:
-    """What is built, by name; `quick_restore` was drawn by hand."""
+    """What is built, by name."""
     found: dict[str, Callable[[Graph], None]] = {}
     for method in METHODS:
         found |= importlib.import_module(f".{method}", __package__).WORKFLOWS

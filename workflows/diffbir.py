@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import CARDS, DIALS, VAE_NODES, Graph, Slot, before_and_after, files_note
+from .graph import (
+    CARDS,
+    DIAL,
+    DIALS,
+    VAE_NODES,
+    Graph,
+    Slot,
+    before_and_after,
+    fidelity_dial,
+    files_note,
+)
 
 BASE_V2 = "v2-1_512-ema-pruned.safetensors"
 BASE_V21 = "sd2.1-base-zsnr-laionaes5.ckpt"
@@ -65,8 +75,19 @@ def load_models(g: Graph, version: Version) -> Loaded:
     return Loaded(model, base[2], control[0], texts[0][0], texts[1][0], sampler[0], sigmas[0])
 
 
+DIAL_DIFFBIR = DIAL + (
+    " It turns the control's strength, and above 0.5 blends stage 1's picture in; 1 is that "
+    "alone.\n"
+)
+
+
 def diffuse(
-    g: Graph, loaded: Loaded, picture: Slot, cfg: float, tiles: dict[str, int] | None = None
+    g: Graph,
+    loaded: Loaded,
+    picture: Slot,
+    cfg: float,
+    fidelity: Slot,
+    tiles: dict[str, int] | None = None,
 ) -> Slot:
     """Stage 2: the cleaned picture steers the sampling of a new one. tiles: settings of Tiled
     Restoration; the VAE then works in tiles too."""
@@ -81,6 +102,7 @@ def diffuse(
         negative=loaded.negative,
         control_net=loaded.control,
         latent=latent[0],
+        fidelity=fidelity,
     )
     g.column()
     guider = g.add("CFGGuider", model=model, positive=applied[0], negative=applied[1], cfg=cfg)
@@ -112,9 +134,11 @@ def _clean_first(
     prefix: str,
     tiles: dict[str, int] | None = None,
 ) -> None:
-    """The order of BSRNet and SCUNet: clean the photo as it is, then bring it to working size."""
+    """The order of BSRNet and SCUNet: clean the photo as it is, then bring it to working size.
+    factor: of the photo, whatever stage 1 enlarges."""
     with g.group("1  Your photo"):
         photo = g.add("LoadImage", image="example.png")
+        dial = fidelity_dial(g)
     loaded = load_models(g, version)
     with g.group("3  Stage 1: remove degradation"):
         network = g.add("UpscaleModelLoader", model_name=stage1)
@@ -126,10 +150,11 @@ def _clean_first(
             min_side=512,
             multiple=64,
             fit="black",
+            original=photo[0],
         )
     with g.group("4  Stage 2: diffusion"):
-        decoded = diffuse(g, loaded, ready[0], version.cfg, tiles)
-        done = g.add("RestorationFinish", image=decoded, info=ready[1])
+        decoded = diffuse(g, loaded, ready[0], version.cfg, dial, tiles)
+        done = g.add("RestorationFinish", image=decoded, info=ready[1], fidelity=dial)
     before_and_after(g, 5, photo[0], done[0], prefix)
 
 
@@ -141,16 +166,15 @@ def upscale_v2(g: Graph) -> None:
         "steps, cfg 4, no positive prompt.\nChoose your photo in **Load Image**, press **Run**.\n\n"
         + files_note(BASE_V2, "v2.pth", "BSRNet.pth")
         + DIALS
+        + DIAL_DIFFBIR
         + "- `cfg` in *CFGGuider*: 4. Higher gives more and harder detail, 1 the calmest result "
         "(and runs twice as fast).\n"
-        "- `upscale_by` in *Prepare Restoration*: counts from BSRNet's x4. 1 is x4 of your photo, "
-        "0.5 is x2.\n"
-        "- `start` in *Start from noise*: *noise*, the authors' default. *diffbir* starts from the "
-        "cleaned photo under noise: more stable colors, a little less detail.\n\n"
-        "More faithful and smoother: put **Latent Image Guidance** between *Load Checkpoint* and "
+        "- `upscale_by` in *Prepare Restoration*: 4, counted from your photo.\n\n"
+        "`start` in *Start from noise*: *diffbir* starts from the cleaned photo under noise, with "
+        "more stable colors and a little less detail. More faithful and smoother: put **Latent Image Guidance** between *Load Checkpoint* and "
         "*CFGGuider*.\n"
     )
-    _clean_first(g, V2, "BSRNet.pth", 1.0, "diffbir_v2")
+    _clean_first(g, V2, "BSRNet.pth", 4.0, "diffbir_v2")
 
 
 def upscale_4k_tiled(g: Graph) -> None:
@@ -162,13 +186,13 @@ def upscale_4k_tiled(g: Graph) -> None:
         + files_note(BASE_V2, "v2.pth", "BSRNet.pth")
         + CARDS
         + DIALS
+        + DIAL_DIFFBIR
         + "- `tile_overlap` in *Tiled Restoration*: 256. 128 needs little more than half as many "
         "tiles, 256 hides their borders best.\n"
         "- `cfg` in *CFGGuider*: 4. Lower is calmer, 1 is twice as fast.\n"
-        "- `upscale_by` in *Prepare Restoration*: counts from BSRNet's x4. 1 is x4 of your photo.\n"
     )
     tiles = {"tile_size": 512, "tile_overlap": 256}
-    _clean_first(g, V2, "BSRNet.pth", 1.0, "diffbir_4k", tiles)
+    _clean_first(g, V2, "BSRNet.pth", 4.0, "diffbir_4k", tiles)
 
 
 def denoise(g: Graph) -> None:
@@ -179,10 +203,11 @@ def denoise(g: Graph) -> None:
         "Choose your photo in **Load Image**, press **Run**.\n\n"
         + files_note(BASE_V2, "v2.pth", "scunet_color_real_psnr.pth")
         + DIALS
+        + DIAL_DIFFBIR
         + "- `strength` in *Remove Degradation*: 1 removes all noise; 0.8 leaves some grain, part "
         "of which stage 2 takes for texture.\n"
-        "- `cfg` in *CFGGuider*: 4. Lower is calmer, 1 is fastest.\n"
-        "- `steps` in *Restoration Sigmas*: 50. 20 is quick and a little smoother.\n"
+        "- `cfg` in *CFGGuider*: 4. Lower is calmer, 1 is fastest.\n\n"
+        "`steps` in *Restoration Sigmas*: 20 is quick and a little smoother.\n"
     )
     _clean_first(g, V2, "scunet_color_real_psnr.pth", 1.0, "diffbir_denoise")
 
@@ -196,13 +221,14 @@ def upscale_v21(g: Graph) -> None:
         "Choose your photo in **Load Image**, press **Run**.\n\n"
         + files_note(BASE_V21, "DiffBIR_v2.1.pt", "realesrgan_s4_swinir_100k.pth")
         + DIALS
+        + DIAL_DIFFBIR
         + "- `cfg` in *CFGGuider*: 6. Lower is calmer and more faithful, 8 is the demo's.\n"
         "- `noise_aug` in *Apply LA Control*: 0. For badly damaged photos up to 200: more is "
         "invented.\n"
-        "- `upscale_by` in *Prepare Restoration*: 4.\n"
     )
     with g.group("1  Your photo"):
         photo = g.add("LoadImage", image="example.png")
+        dial = fidelity_dial(g)
     loaded = load_models(g, V21)
     with g.group("3  Stage 1: remove degradation"):
         ready = g.add(
@@ -216,8 +242,10 @@ def upscale_v21(g: Graph) -> None:
         network = g.add("UpscaleModelLoader", model_name="realesrgan_s4_swinir_100k.pth")
         clean = g.add("DegradationRemover", image=ready[0], upscale_model=network[0])
     with g.group("4  Stage 2: diffusion"):
-        decoded = diffuse(g, loaded, clean[0], V21.cfg)
-        done = g.add("RestorationFinish", image=decoded, info=ready[1], reference=clean[0])
+        decoded = diffuse(g, loaded, clean[0], V21.cfg, dial)
+        done = g.add(
+            "RestorationFinish", image=decoded, info=ready[1], reference=clean[0], fidelity=dial
+        )
     before_and_after(g, 5, photo[0], done[0], "diffbir_v2.1")
 
 
@@ -238,13 +266,15 @@ def face(g: Graph) -> None:
         + "The last file and the package `opencv-python-headless` are for finding faces. Without "
         "them: right click on the photo, **Open in MaskEditor**, paint over each face.\n\n"
         + DIALS
-        + "- `confidence` in *Crop Faces*: lower finds more faces in bad photos.\n"
-        "- `feather` in *Paste Faces*: width of the soft edge.\n"
+        + DIAL
+        + " It turns the control's strength, in the background and in the faces.\n"
+        "- `confidence` in *Crop Faces*: lower finds more faces in bad photos.\n"
         "- `cfg` in the two *CFGGuider*: 4. Lower keeps faces calmer and closer to the photo.\n\n"
         "For a picture that is one aligned face already, set `detector` to *aligned*.\n"
     )
     with g.group("1  Your photo"):
         photo = g.add("LoadImage", image="example.png")
+        dial = fidelity_dial(g)
     loaded = load_models(g, V2)
     with g.group("3  Background"):
         network = g.add("UpscaleModelLoader", model_name="BSRNet.pth")
@@ -252,13 +282,14 @@ def face(g: Graph) -> None:
         ready = g.add(
             "RestorationPrepare",
             image=clean[0],
-            upscale_by=0.5,
+            upscale_by=2.0,
             min_side=512,
             multiple=64,
             fit="black",
+            original=photo[0],
         )
         g.column()
-        decoded = diffuse(g, loaded, ready[0], V2.cfg)
+        decoded = diffuse(g, loaded, ready[0], V2.cfg, dial)
         background = g.add("RestorationFinish", image=decoded, info=ready[1])
     with g.group("4  Faces"):
         enlarged = g.add(
@@ -273,7 +304,7 @@ def face(g: Graph) -> None:
         network = g.add("UpscaleModelLoader", model_name="face_swinir_v1.ckpt")
         clean = g.add("DegradationRemover", image=crops[0], upscale_model=network[0])
         g.column()
-        decoded = diffuse(g, loaded, clean[0], V2.cfg)
+        decoded = diffuse(g, loaded, clean[0], V2.cfg, dial)
         faces = g.add("WaveletColorFix", image=decoded, reference=clean[0])
         g.column()
         done = g.add("RestorationFacePaste", image=background[0], faces=faces[0], info=crops[1])

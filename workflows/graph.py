@@ -280,6 +280,11 @@ def before_and_after(g: Graph, number: int, before: Slot, after: Slot, prefix: s
         g.add("SaveImage", "After (saved)", images=after, filename_prefix=f"restored/{prefix}")
 
 
+def fidelity_dial(g: Graph) -> Slot:
+    """One dial for every `fidelity` of a workflow."""
+    return g.add("RestorationFidelity")[0]
+
+
 NEEDS = "### Files\n\n"
 CARDS = (
     "**Your card** (from ComfyUI's own memory formula, not measured; too much is noticed and halved)"
@@ -296,6 +301,11 @@ VAE_NODES = {
 """Of a workflow that works in tiles, or not."""
 
 DIALS = "### The three dials that matter\n\n"
+DIAL = (
+    "- `fidelity` in *Fidelity Dial*: 0.5, the authors' setting. Higher keeps closer to the photo, "
+    "lower draws more freely."
+)
+"""Of the notes' three; what it turns is said behind it."""
 
 
 def files_note(*names: str) -> str:

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import CARDS, DIALS, VAE_NODES, Graph, Slot, before_and_after, files_note
+from .graph import (
+    CARDS,
+    DIAL,
+    DIALS,
+    VAE_NODES,
+    Graph,
+    Slot,
+    before_and_after,
+    fidelity_dial,
+    files_note,
+)
 
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 TOONYOU = "toonyou_beta3.safetensors"
@@ -54,14 +64,16 @@ class Loaded:
     vae: Slot
     pasd: Slot
     prompts: tuple[Slot, Slot]
+    fidelity: Slot
 
 
-def _photo(g: Graph) -> Slot:
+def _photo(g: Graph) -> tuple[Slot, Slot]:
+    """(photo, fidelity)."""
     with g.group("1  Your photo"):
-        return g.add("LoadImage", image="example.png")[0]
+        return g.add("LoadImage", image="example.png")[0], fidelity_dial(g)
 
 
-def _models(g: Graph, release: Release, photo: Slot) -> Loaded:
+def _models(g: Graph, release: Release, photo: Slot, fidelity: Slot) -> Loaded:
     """Base, PASD's networks, and what the photo shows in the authors' words."""
     with g.group("2  Models and prompt"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=release.base)
@@ -77,7 +89,7 @@ def _models(g: Graph, release: Release, photo: Slot) -> Loaded:
             objects=seen[1],
             caption=seen[2],
         )
-    return Loaded(base[0], base[1], base[2], pasd[0], (prompt[0], prompt[1]))
+    return Loaded(base[0], base[1], base[2], pasd[0], (prompt[0], prompt[1]), fidelity)
 
 
 def _prepare(g: Graph, release: Release, picture: Slot, factor: float) -> tuple[Slot, Slot]:
@@ -127,6 +139,7 @@ def _diffuse(
         pasd_model=loaded.pasd,
         image=picture,
         strength=release.strength,
+        fidelity=loaded.fidelity,
     )
     model = applied[0]
     if tiles:
@@ -147,6 +160,7 @@ def _diffuse(
         sigmas=sigmas[0],
         seed=SEED,
         start=start,
+        **({"fidelity": loaded.fidelity} if start == "pasd" else {}),
     )
     g.column()
     guider = g.add("CFGGuider", model=model, positive=texts[0], negative=texts[1], cfg=release.cfg)
@@ -169,8 +183,8 @@ def _restore(
     start: str = "pasd",
     tiles: dict[str, int] | None = None,
 ) -> None:
-    photo = _photo(g)
-    loaded = _models(g, release, photo)
+    photo, fidelity = _photo(g)
+    loaded = _models(g, release, photo, fidelity)
     with g.group("3  Diffusion"):
         ready, info = _prepare(g, release, photo, factor)
         texts = _texts(g, release, loaded)
@@ -180,6 +194,9 @@ def _restore(
     before_and_after(g, 4, photo, done[0], prefix)
 
 
+DIAL_PASD = DIAL + (
+    " It turns `strength` of *Apply PASD*, and `added_noise_level` of *Start from the photo*.\n"
+)
 CHOOSE = "Choose your photo in **Load Image**, press **Run**.\n\n"
 FOLDERS = (
     "Keep the folders of a release: its two files have the same name. `unet` is read only for the "
@@ -200,11 +217,10 @@ def upscale(g: Graph) -> None:
         + files_note(*FULL.files)
         + FOLDERS
         + DIALS
-        + "- `strength` in *Apply PASD*: 1. Higher is closer to the photo (1.1 in their demo, up "
-        "to 1.5), lower draws more freely.\n"
-        "- `added_noise_level` in *Start from the photo*: 900. Lower keeps more of the photo, "
-        "higher invents more detail. *noise* as `start` forgets it, as their demo does.\n"
-        "- `cfg` in *CFGGuider*: 9. Their demo uses 7.5; lower is calmer.\n" + DESCRIBE
+        + DIAL_PASD
+        + "- `cfg` in *CFGGuider*: 9. Their demo uses 7.5; lower is calmer.\n"
+        "- `start` in *Start from the photo*: *pasd*. *noise* forgets the photo there, as their "
+        "demo does.\n" + DESCRIBE
     )
     _restore(g, FULL, 2.0, "pasd_upscale")
 
@@ -220,8 +236,8 @@ def upscale_4k_tiled(g: Graph) -> None:
         + FOLDERS
         + CARDS
         + DIALS
-        + "- `strength` in *Apply PASD*: 1. Higher is closer to the photo.\n"
-        "- `tile_overlap` in *Tiled Restoration*: 192. 64 needs fewer tiles and shows their borders "
+        + DIAL_PASD
+        + "- `tile_overlap` in *Tiled Restoration*: 192. 64 needs fewer tiles and shows their borders "
         "sooner.\n"
         "- `cfg` in *CFGGuider*: 9. Lower is calmer.\n" + DESCRIBE
     )
@@ -238,9 +254,9 @@ def light_upscale(g: Graph) -> None:
         + files_note(*LIGHT.files)
         + FOLDERS
         + DIALS
-        + "- `strength` in *Apply PASD*: 1. Higher is closer to the photo.\n"
-        "- `added_noise_level` in *Start from the photo*: 900. Lower keeps more of the photo.\n"
-        "- `cfg` in *CFGGuider*: 9. Lower is calmer.\n" + DESCRIBE
+        + DIAL_PASD
+        + "- `cfg` in *CFGGuider*: 9. Lower is calmer.\n"
+        "- `upscale_by` in *Prepare Restoration*: 2. 1 keeps the size.\n" + DESCRIBE
     )
     _restore(g, LIGHT, 2.0, "pasd_light_upscale")
 
@@ -255,7 +271,8 @@ def stylization(g: Graph) -> None:
         + files_note(*STYLE.files)
         + FOLDERS
         + DIALS
-        + "- `strength` in *Apply PASD*: 1. **Lower is more style**; try 0.6 to 1.\n"
+        + DIAL_PASD
+        + "**Lower is more style**; try 0.1 to 0.5.\n"
         "- `start` in *Start from the photo*: *noise* frees the colors of the style; then set "
         "`color_correction_method` in *Finish Restoration* to *none*.\n"
         "- `cfg` in *CFGGuider*: 9, with the words of the style in `prompt`.\n" + DESCRIBE
@@ -276,13 +293,14 @@ def colorization(g: Graph) -> None:
         "eps here) and `rescale_betas_zero_snr` (zsnr). The authors say it has zero terminal "
         "SNR.\n\n"
         + DIALS
+        + DIAL_PASD
         + "- `prompt` in *Restoration Prompt*: say what is in the photo, with colors. The authors "
         "always caption it; choose a captioner in *High-Level Prompt* for that.\n"
-        "- `cfg` in *CFGGuider*: 9. Lower is paler.\n"
-        "- `seed` in *Start from the photo*: other colors.\n"
+        "- `cfg` in *CFGGuider*: 9. Lower is paler.\n\n"
+        "`seed` in *Start from the photo* gives other colors.\n"
     )
-    photo = _photo(g)
-    loaded = _models(g, COLOR, photo)
+    photo, fidelity = _photo(g)
+    loaded = _models(g, COLOR, photo, fidelity)
     with g.group("3  Diffusion"):
         original = g.add("ImageRGBToYUV", "Brightness of the photo", image=photo)
         ready, info = _prepare(g, COLOR, original[0], 1.0)
@@ -310,7 +328,8 @@ def sdxl_upscale(g: Graph) -> None:
         + files_note(*XL.files)
         + FOLDERS
         + DIALS
-        + "- `strength` in *Apply PASD*: 0.8. Higher is closer to the photo.\n"
+        + DIAL
+        + " It turns `strength` of *Apply PASD*, which is 0.8.\n"
         "- `cfg` in *CFGGuider*: 7. Lower is calmer.\n"
         "- `min_side` in *Prepare Restoration*: 1280. 1024 is faster.\n" + DESCRIBE
     )

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .graph import CARDS, DIALS, VAE_NODES, Graph, Node, Slot, before_and_after, files_note
+from .graph import (
+    CARDS,
+    DIAL,
+    DIALS,
+    VAE_NODES,
+    Graph,
+    Node,
+    Slot,
+    before_and_after,
+    fidelity_dial,
+    files_note,
+)
 
 SD21 = "v2-1_512-ema-pruned.safetensors"
 TURBO = "sd_turbo.safetensors"
@@ -51,6 +62,7 @@ def _upscale(g: Graph, version: Version, prefix: str, in_4k: bool = False) -> No
     encoder, decoder = VAE_NODES[in_4k]
     with g.group("1  Your photo"):
         photo = g.add("LoadImage", image="example.png")
+        dial = fidelity_dial(g)
         ready = g.add(
             "RestorationPrepare",
             image=photo[0],
@@ -78,6 +90,7 @@ def _upscale(g: Graph, version: Version, prefix: str, in_4k: bool = False) -> No
             seesr_model=seesr[0],
             image=ready[0],
             tag_embeds=tagged[1],
+            fidelity=dial,
             **({"dape_model": tagged.inputs["dape_model"]} if in_4k else {}),
         )
         model = g.add(
@@ -125,6 +138,7 @@ def _upscale(g: Graph, version: Version, prefix: str, in_4k: bool = False) -> No
     before_and_after(g, 5, photo[0], done[0], prefix)
 
 
+DIAL_SEESR = DIAL + " It turns `strength` of *Apply SeeSR*.\n"
 FOLDERS = (
     "The two networks of SeeSR have the same file name: keep them in the folders `seesr/unet` and "
     "`seesr/controlnet` of `models/restoration`. Their authors publish them by a link in their "
@@ -146,11 +160,12 @@ def upscale(g: Graph) -> None:
         + files_note(*FULL.files)
         + FOLDERS
         + DIALS
+        + DIAL_SEESR
         + "- `cfg` in *CFGGuider*: 5.5. Higher brings more detail and less fidelity, 1 is calmest "
         "(and runs twice as fast).\n"
-        "- `steps` in *Restoration Sigmas*: 50. 20 is quick and a little smoother.\n"
         "- `min_side` in *Prepare Restoration*: 512. 768 keeps closer to the photo and invents "
-        "less.\n\n" + BATCHES
+        "less.\n\n"
+        "`steps` in *Restoration Sigmas*: 20 is quick and a little smoother.\n\n" + BATCHES
     )
     _upscale(g, FULL, "seesr")
 
@@ -165,10 +180,11 @@ def upscale_4k_tiled(g: Graph) -> None:
         + FOLDERS
         + CARDS
         + DIALS
+        + DIAL_SEESR
         + "- `cfg` in *CFGGuider*: 5.5. Higher brings more detail and less fidelity.\n"
         "- `tile_overlap` in *Tiled Restoration*: 256. The authors take 32, with fewer tiles and "
-        "borders that may show.\n"
-        "- `dape_model` of *Apply SeeSR*: without it all tiles share what the tagger saw in the "
+        "borders that may show.\n\n"
+        "`dape_model` of *Apply SeeSR*: without it all tiles share what the tagger saw in the "
         "whole photo, as the authors do it.\n\n" + BATCHES
     )
     _upscale(g, FULL, "seesr_4k", in_4k=True)
@@ -183,8 +199,8 @@ def turbo(g: Graph) -> None:
         + files_note(*FAST.files)
         + FOLDERS
         + DIALS
+        + DIAL_SEESR
         + "- `steps` in *Restoration Sigmas*: 2. Up to 8 brings more detail.\n"
-        "- `strength` in *Apply SeeSR*: 1. Lower lets SD-Turbo invent more.\n"
         "- `user_prompt` in *Restoration Prompt*: your own words beside the tags.\n\n"
         "Leave `cfg` in *CFGGuider* at 1: SD-Turbo was trained without guidance. SD-Turbo has a "
         "licence of its own.\n\n" + BATCHES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .diffbir import V2, diffuse, load_models
-from .graph import DIALS, Graph, Slot, before_and_after, files_note
+from .graph import DIALS, Graph, Slot, before_and_after, fidelity_dial, files_note
 
 BASE = "v1-5-pruned-emaonly-fp16.safetensors"
 SIDE = 512
@@ -48,6 +48,7 @@ def _stylise(
     empty: Slot,
     content: tuple[Slot, Slot],
     style: Slot,
+    fidelity: Slot,
 ) -> Slot:
     """Both pictures to noise, and back as one."""
     picture, info = content
@@ -64,7 +65,13 @@ def _stylise(
             )
             features.append(inverted[1])
         g.column()
-        applied = g.add("StyleIDApply", model=model, content=features[0], style=features[1])
+        applied = g.add(
+            "StyleIDApply",
+            model=model,
+            content=features[0],
+            style=features[1],
+            fidelity=fidelity,
+        )
         guider = g.add("BasicGuider", model=applied[0], conditioning=empty)
         noise = g.add("DisableNoise")
         sampler = g.add("KSamplerSelect", sampler_name="euler")
@@ -85,7 +92,8 @@ def _stylise(
 
 
 STYLE_DIALS = (
-    "- `gamma` in *Apply StyleID*: 0.75. 0.3 gives more style, 1 keeps the content best.\n"
+    "- `fidelity` in *Fidelity Dial*: 0.5, the authors' setting. Lower is more style, higher keeps "
+    "the content. It turns `gamma` of *Apply StyleID*, from 0 over 0.75 to 1.\n"
     "- `temperature` in *Apply StyleID*: 1.5. Lower is softer.\n"
 )
 COST = (
@@ -110,13 +118,14 @@ def transfer(g: Graph) -> None:
     )
     with g.group("1  Content and style"):
         photo = g.add("LoadImage", "The content", image="example.png")
+        dial = fidelity_dial(g)
         content = _working_size(g, photo[0])
         g.column()
         style = _style(g)
     with g.group("2  Model"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
         empty = g.add("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
-    done = _stylise(g, 3, base[0], base[2], empty[0], content, style)
+    done = _stylise(g, 3, base[0], base[2], empty[0], content, style, dial)
     before_and_after(g, 4, photo[0], done, "styleid")
 
 
@@ -129,12 +138,17 @@ def restore_then_style(g: Graph) -> None:
         "style**, press **Run**.\n\n"
         + files_note(V2.base, V2.control, "BSRNet.pth")
         + DIALS
-        + STYLE_DIALS
-        + "- `height` in *Size of the result*: 512, what the model was trained at. Time and memory "
+        + "- `fidelity` in *Fidelity of the restoration*: 0.5, the authors' setting. Higher keeps "
+        "closer to the photo, lower draws more freely.\n"
+        "- `fidelity` in *Fidelity of the style*: 0.5, the authors' setting. Lower is more style, "
+        "higher keeps the content.\n"
+        "- `height` in *Size of the result*: 512, what the model was trained at. Time and memory "
         "grow with the area.\n\n" + COST
     )
     with g.group("1  Photo and style"):
         photo = g.add("LoadImage", image="example.png")
+        restoring = g.add("RestorationFidelity", "Fidelity of the restoration")[0]
+        styling = g.add("RestorationFidelity", "Fidelity of the style")[0]
         g.column()
         style = _style(g)
     loaded = load_models(g, V2)
@@ -144,20 +158,21 @@ def restore_then_style(g: Graph) -> None:
         ready = g.add(
             "RestorationPrepare",
             image=clean[0],
-            upscale_by=0.5,
+            upscale_by=2.0,
             min_side=512,
             multiple=64,
             fit="black",
+            original=photo[0],
         )
         g.column()
-        decoded = diffuse(g, loaded, ready[0], V2.cfg)
-        restored = g.add("RestorationFinish", image=decoded, info=ready[1])
+        decoded = diffuse(g, loaded, ready[0], V2.cfg, restoring)
+        restored = g.add("RestorationFinish", image=decoded, info=ready[1], fidelity=restoring)
         g.add("PreviewImage", "Restored", images=restored[0])
     with g.group("4  Content"):
         content = _working_size(g, restored[0])
         (base,) = (node for node in g.nodes if node.kind == "CheckpointLoaderSimple")
         empty = g.add("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
-    done = _stylise(g, 5, loaded.model, loaded.vae, empty[0], content, style)
+    done = _stylise(g, 5, loaded.model, loaded.vae, empty[0], content, style, styling)
     before_and_after(g, 6, photo[0], done, "restored_and_styled")
 
 

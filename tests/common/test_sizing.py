@@ -115,3 +115,24 @@ def test_an_absurd_enlargement_gets_a_sentence() -> None:
 def test_an_unknown_fit_gets_a_sentence() -> None:
     with pytest.raises(ValueError, match="`fit` is 'squeeze'; choose one of pad, stretch, black"):
         prepare(torch.rand(1, 8, 8, 3), 1.0, 0, 8, "squeeze")  # type: ignore
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_size_counts_from_the_original_of_an_enlarged_picture(alpha: bool) -> None:
+    original = torch.rand(1, 15, 21, 3 + alpha)
+    enlarged = torch.rand(1, 60, 84, 3)
+    working, info = prepare(enlarged, 2.0, 0, 8, "pad", original)
+    assert info.output_size == (30, 42)
+    assert torch.equal(working, prepare(enlarged, 0.5, 0, 8, "pad")[0])
+    result = finish(working, info, "none")
+    assert result.shape == (1, 30, 42, 3 + alpha)  # a model that lost alpha does not lose it for us
+    # At the model's own factor nothing is resampled.
+    same, info = prepare(enlarged, 4.0, 0, 1, "pad", original)
+    assert torch.equal(same, enlarged) and info.output_size == (60, 84)
+
+
+def test_an_original_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="`image` is 84x60 and `original` 21x21"):
+        prepare(torch.rand(1, 60, 84, 3), 2.0, 0, 8, "pad", torch.rand(1, 21, 21, 3))
+    with pytest.raises(ValueError, match="`original` must be an IMAGE"):
+        prepare(torch.rand(1, 60, 84, 3), 2.0, 0, 8, "pad", torch.rand(21, 21))

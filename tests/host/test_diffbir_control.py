@@ -133,6 +133,18 @@ def test_strength_0_is_the_plain_model(host, model, control) -> None:
     assert torch.equal(sample(host, model, positive, negative, empty()), expected)
 
 
+def test_fidelity_turns_the_strength(model, control) -> None:
+    def pictures(**inputs: float) -> list[Tensor]:
+        return call_model(model, *noisy(), *apply(control, **inputs))
+
+    for fidelity, strength in ((0.5, 0.8), (0.0, 0.4), (0.75, 1.0), (1.0, 1.2)):
+        found = pictures(strength=0.8, fidelity=fidelity)
+        assert all(map(torch.equal, found, pictures(strength=strength))), fidelity
+    assert not torch.equal(pictures(strength=0.8)[0], pictures(strength=0.8, fidelity=0.6)[0])
+    with pytest.raises(ValueError, match="`fidelity` is 3; it goes from 0"):
+        apply(control, fidelity=3.0)
+
+
 MASK_SIZES = [(1, 1), (7, 5), (HEIGHT, WIDTH), (8 * HEIGHT, 8 * WIDTH), (97, 81)]
 
 

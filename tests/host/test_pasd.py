@@ -458,6 +458,16 @@ def test_one_fidelity_everywhere_is_a_strength(model, pasd) -> None:
     assert torch.equal(found, eps(applied(model, pasd, strength=0.5), *call))
 
 
+def test_the_dial_turns_the_strength(model, pasd) -> None:
+    def call(**inputs: float) -> Tensor:
+        return eps(applied(model, pasd, **inputs), *noisy())
+
+    for fidelity, strength in ((0.5, 0.8), (0.0, 0.4), (0.75, 1.0), (1.0, 1.2)):
+        found = call(strength=0.8, fidelity=fidelity)
+        assert torch.equal(found, call(strength=strength)), fidelity
+    assert not torch.equal(call(strength=0.8), call(strength=0.8, fidelity=0.6))
+
+
 # Batches, guidance, clones
 
 

@@ -412,6 +412,19 @@ def test_every_start_is_right_for_every_latent(host, model, schedule, start) -> 
     torch.testing.assert_close(watch.inputs[0][:1], expected, rtol=0, atol=5e-6)
 
 
+@pytest.mark.parametrize("start", STARTS)
+def test_fidelity_turns_the_noise_level_of_pasd_alone(eps, start) -> None:
+    def point(**options: float) -> torch.Tensor:
+        return start_for(eps, sigmas_for(eps), start, **options)[1]["samples"]
+
+    whole = point(added_noise_level=900)
+    assert torch.equal(point(fidelity=0.5), whole)
+    for fidelity, level in ((0.0, 999), (0.25, 950), (0.75, 450), (1.0, 0)):
+        found = point(fidelity=fidelity)
+        assert torch.equal(found, point(added_noise_level=level))
+        assert torch.equal(found, whole) == (start != "pasd")
+
+
 def test_noise_start_is_core_random_noise(eps) -> None:
     sigmas = sigmas_for(eps)
     source, _ = start_for(eps, sigmas, "noise")
@@ -593,6 +606,22 @@ def test_masks_and_scale_0_are_exact(eps, vae, loss) -> None:
     (with_all,) = x0s(patch(eps, *extra, loss=loss, scale=0.002), sigmas[:2])
     assert torch.equal(found[..., 5:], without[..., 5:])
     assert torch.equal(found[..., :5], with_all[..., :5])
+
+
+@pytest.mark.parametrize("loss", ["latent_mse", "rgb_mse"])
+def test_fidelity_turns_the_scale_of_guidance(eps, vae, loss) -> None:
+    patch = rgb_guided if loss.startswith("rgb") else guided
+    extra = (vae,) if loss.startswith("rgb") else ()
+
+    def picture_of(**inputs: float) -> torch.Tensor:
+        return run(patch(eps, *extra, loss=loss, **inputs), sigmas_for(eps, steps=2))
+
+    for fidelity, scale in ((0.5, 0.002), (0.25, 0.001), (1.0, 0.004)):
+        found = picture_of(scale=0.002, fidelity=fidelity)
+        assert torch.equal(found, picture_of(scale=scale)), fidelity
+    plain = run(eps, sigmas_for(eps, steps=2))
+    assert torch.equal(picture_of(scale=0.002, fidelity=0.0), plain)
+    assert not torch.equal(picture_of(scale=0.002), plain)
 
 
 def test_guidance_survives_clones_and_reruns_bit_for_bit(model, vae) -> None:

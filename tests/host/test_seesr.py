@@ -111,6 +111,16 @@ def test_one_call_equals_the_blocks_written_out(model, seesr, size, strength) ->
     assert (found - plain).abs().mean() > 0.05
 
 
+def test_fidelity_turns_the_strength(model, seesr) -> None:
+    def picture_of(**inputs: float) -> torch.Tensor:
+        return call_model(applied(model, seesr, **inputs), *noisy(), conditioning(text()))[0]
+
+    for fidelity, strength in ((0.5, 0.8), (0.0, 0.4), (0.75, 1.0), (1.0, 1.2)):
+        found = picture_of(strength=0.8, fidelity=fidelity)
+        assert torch.equal(found, picture_of(strength=strength)), fidelity
+    assert not torch.equal(picture_of(strength=0.8), picture_of(strength=0.8, fidelity=0.6))
+
+
 def test_a_gray_mask_scales_residuals_and_what_rca_changes(model, seesr) -> None:
     mask = torch.sigmoid(seeded_input(8, "mask", 1, HEIGHT, WIDTH))
     (found,) = call_model(applied(model, seesr, mask=mask), *noisy(), conditioning(text()))

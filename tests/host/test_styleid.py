@@ -175,6 +175,15 @@ def close(found: Tensor, expected: Tensor, share: float = 1e-5) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=share * float(expected.abs().max()))
 
 
+def test_fidelity_moves_gamma_to_its_ends(eps) -> None:
+    whole = stylised(eps)
+    assert torch.equal(stylised(eps, fidelity=0.5), whole)
+    for fidelity, gamma in ((0.0, 0.0), (0.25, 0.375), (0.75, 0.875), (1.0, 1.0)):
+        found = stylised(eps, fidelity=fidelity)
+        assert torch.equal(found, stylised(eps, gamma=gamma)), fidelity
+        assert not torch.equal(found, whole)
+
+
 # The attention
 
 

@@ -194,7 +194,24 @@ def test_every_weight_file_says_where_it_comes_from(name) -> None:
             assert model["name"] in note and model["url"] in note
 
 
-@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "quick_restore"])
+WITHOUT_DIAL = {"ddnm_inpaint", "tag_and_prompt"}
+"""DDNM's own `strength` is such a dial already; a tagger draws nothing."""
+APPLY = {"LAControlApply", "PACAControlApply", "SeeSRControlApply", "StyleIDApply"}
+
+
+def test_a_dial_at_the_authors_setting_turns_every_apply_node(name) -> None:
+    nodes = api_of(name)
+    dials = {n for n, node in nodes.items() if node["class_type"] == "RestorationFidelity"}
+    assert bool(dials) == (name not in WITHOUT_DIAL)
+    assert all(nodes[number]["inputs"]["fidelity"] == 0.5 for number in dials)
+    links = [[dial, 0] for dial in dials]
+    given = [(node["class_type"], node["inputs"].get("fidelity")) for node in nodes.values()]
+    assert all(value in links for kind, value in given if kind in APPLY)
+    assert not dials or any(value in links for _, value in given)
+    note = next(n for n in ui_of(name)["nodes"] if n["type"] == "MarkdownNote")
+    assert not dials or "`fidelity` in *Fidelity" in note["widgets_values"][0]
+
+
 def test_files_are_what_the_description_gives(definitions, name) -> None:
     """Written by `python workflows/build.py`."""
     from restoration.workflows.build import build
