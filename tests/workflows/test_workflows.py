@@ -254,8 +254,14 @@ def registry(comfy):
 
 
 def test_thumbnails(name) -> None:
+    """Each shows what goes in, or, where nothing has to be downloaded, what comes out."""
     from PIL import Image
+
+    from restoration.workflows.thumbnails import CARDS
+
+    assert (name in CARDS) == (name != "quick_restore")
 
     path = FOLDER / f"{name}.jpg"
     assert path.stat().st_size < 64_000
-    assert Image.open(path).format == "JPEG"
+    picture = Image.open(path)
+    assert picture.format == "JPEG" and min(picture.size) >= 350
