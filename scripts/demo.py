@@ -3,6 +3,7 @@
     bash scripts/demo.sh                 the bundled photo, whose clean original is known
     bash scripts/demo.sh photo.jpg       yours
     bash scripts/demo.sh photo.jpg --reference clean.png --output DIR
+    bash scripts/demo.sh photo.jpg --fidelity 0.7      keeps more of the photo as it was
 
 Runs `workflows/api/quick_restore.json` in a headless ComfyUI on the CPU (`--gpu`: on the device
 that ComfyUI chooses). Where none can be had it calls the same functions without it.
@@ -68,12 +69,10 @@ class ProgressLine:
             print()
 
 
-def with_photo(prompt: Prompt, name: str) -> Prompt:
-    """The workflow with another file in its Load Image node."""
+def with_settings(prompt: Prompt, settings: dict[str, dict[str, Any]]) -> Prompt:
+    """The workflow with other inputs, by the class of their node."""
     return {
-        node: {**spec, "inputs": {**spec["inputs"], "image": name}}
-        if spec["class_type"] == "LoadImage"
-        else spec
+        node: {**spec, "inputs": {**spec["inputs"], **settings.get(spec["class_type"], {})}}
         for node, spec in prompt.items()
     }
 
@@ -86,7 +85,7 @@ def titles_of(prompt: Prompt) -> dict[str, str]:
     }
 
 
-def restore_in_host(photo: Image.Image, host: Host, cpu: bool) -> Restored:
+def restore_in_host(photo: Image.Image, fidelity: float, host: Host, cpu: bool) -> Restored:
     """Runs the shipped workflow in a headless ComfyUI."""
     prompt = comfy_host.read_prompt(WORKFLOW)
     packed = io.BytesIO()
@@ -95,8 +94,9 @@ def restore_in_host(photo: Image.Image, host: Host, cpu: bool) -> Restored:
     with ComfyServer(host, cpu=cpu) as server:
         line = ProgressLine(titles_of(prompt))
         name = server.upload(packed.getvalue(), "photo.png")
+        settings = {"LoadImage": {"image": name}, "RestorationFidelity": {"fidelity": fidelity}}
         try:
-            result = server.run(with_photo(prompt, name), line, timeout=3600)
+            result = server.run(with_settings(prompt, settings), line, timeout=3600)
         finally:
             line.close()
         image = Image.open(io.BytesIO(server.fetch(result.images("output")[0])))
@@ -104,7 +104,7 @@ def restore_in_host(photo: Image.Image, host: Host, cpu: bool) -> Restored:
     return Restored(image.convert("RGB"), f"ComfyUI {host.version}", result.seconds)
 
 
-def restore_without_host(photo: Image.Image) -> Restored:
+def restore_without_host(photo: Image.Image, fidelity: float) -> Restored:
     """The same functions with the shipped workflow's settings, called without ComfyUI."""
     import torch
 
@@ -130,7 +130,8 @@ def restore_without_host(photo: Image.Image) -> Restored:
         tiling = (remover["tile_size"], remover["tile_overlap"])
         cleaned = restorer.restore(pixels, run, network.scale, *tiling, on_tile)
         cleaned = restorer.blend(pixels, cleaned, remover["strength"])
-        result = finish(cleaned.movedim(1, -1), info, **settings["RestorationFinish"])
+        finishing = settings["RestorationFinish"] | {"fidelity": fidelity}
+        result = finish(cleaned.movedim(1, -1), info, **finishing)
     seconds = time.monotonic() - started
     array = (result[0].numpy() * 255).astype(np.uint8)  # truncated, as Save Image does
     return Restored(Image.fromarray(array), "without ComfyUI", seconds)
@@ -153,18 +154,18 @@ def register_pack() -> None:
     spec.loader.exec_module(module)
 
 
-def restore_photo(photo: Image.Image, cpu: bool) -> Restored:
+def restore_photo(photo: Image.Image, fidelity: float, cpu: bool) -> Restored:
     """In ComfyUI where there is one that starts, else without."""
     host = comfy_host.find_host() or comfy_host.find_newer_host()
     if host is None:
         print("No ComfyUI found or installed: running the same functions without it.", flush=True)
-        return restore_without_host(photo)
+        return restore_without_host(photo, fidelity)
     try:
-        return restore_in_host(photo, host, cpu)
+        return restore_in_host(photo, fidelity, host, cpu)
     except HostError as error:
         print(error, file=sys.stderr)
         print("That ComfyUI does not run here: running the same functions without it.", flush=True)
-        return restore_without_host(photo)
+        return restore_without_host(photo, fidelity)
 
 
 # -- figures and pictures --------------------------------------------------------------------------
@@ -265,6 +266,12 @@ def main() -> int:
     parser.add_argument("image", nargs="?", type=Path, help="your photo (default: a bundled one)")
     parser.add_argument("--reference", type=Path, help="its clean original, to measure against")
     parser.add_argument("--output", type=Path, default=ROOT / "output" / "demo")
+    parser.add_argument(
+        "--fidelity",
+        type=float,
+        default=0.5,
+        help="above 0.5 more of the photo as it was, 1 is the photo alone (docs/fidelity.md)",
+    )
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose its device")
     parser.add_argument("--without-comfyui", action="store_true", help="call the functions alone")
     options = parser.parse_args()
@@ -275,10 +282,10 @@ def main() -> int:
     print(f"Restoring {path} ({before.width}x{before.height})", flush=True)
     try:
         if options.without_comfyui:
-            restored = restore_without_host(before)
+            restored = restore_without_host(before, options.fidelity)
         else:
-            restored = restore_photo(before, cpu=not options.gpu)
-    except (HostError, PromptError, RuntimeError) as error:
+            restored = restore_photo(before, options.fidelity, cpu=not options.gpu)
+    except (HostError, PromptError, RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     report(restored, before, clean, options.output, path.stem)

@@ -149,7 +149,7 @@ def test_workflow_runs_to_an_image(page, server, workflow, screenshots) -> None:
     load(page, workflow)
     use_photo(page, server.upload(PHOTO.read_bytes(), PHOTO.name))
     save = page.evaluate("() => app.graph.nodes.find(node => node.type === 'SaveImage').id")
-    page.evaluate("() => app.queuePrompt(0)")
+    page.locator("[data-testid=queue-button]").first.click()
     page.wait_for_function(f"id => app.nodeOutputs?.[id]?.images?.length || ({ERRORS})()", arg=save)
     page.wait_for_function(
         "() => app.graph.nodes.filter(each => /SaveImage|PreviewImage/.test(each.type))"

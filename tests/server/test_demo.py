@@ -59,20 +59,27 @@ def test_a_file_that_is_no_picture_gives_a_sentence(demo, tmp_path) -> None:
 
 def test_the_restored_photo_is_nearer_to_its_original(demo, pair) -> None:
     before, reference = pair
-    after = demo.restore_without_host(before).image
+    after = demo.restore_without_host(before, 0.5).image
     assert after.size == before.size
     assert demo.psnr(after, reference) > demo.psnr(before, reference)
     assert demo.ssim(after, reference) > demo.ssim(before, reference)
+    half = demo.restore_without_host(before, 0.75).image
+    assert demo.psnr(after, before) < demo.psnr(half, before)
+    photo = np.asarray(demo.restore_without_host(before, 1.0).image, int)
+    assert np.abs(photo - np.asarray(before, int)).max() <= 1
 
 
 @pytest.mark.server
-def test_without_comfyui_the_result_is_the_same(demo, server, pair) -> None:
+@pytest.mark.parametrize("fidelity", [0.5, 0.8])
+def test_without_comfyui_the_result_is_the_same(demo, server, pair, fidelity) -> None:
     photo = pair[0].crop((100, 60, 261, 190))
     packed = io.BytesIO()
     photo.save(packed, "PNG")
     prompt = demo.comfy_host.read_prompt(demo.WORKFLOW)
-    prompt = demo.with_photo(prompt, server.upload(packed.getvalue(), "same.png"))
+    name = server.upload(packed.getvalue(), "same.png")
+    settings = {"LoadImage": {"image": name}, "RestorationFidelity": {"fidelity": fidelity}}
+    prompt = demo.with_settings(prompt, settings)
     inside = server.fetch(server.run(prompt).images("output")[0])
-    outside = demo.restore_without_host(photo).image
+    outside = demo.restore_without_host(photo, fidelity).image
     difference = np.asarray(Image.open(io.BytesIO(inside)), int) - np.asarray(outside, int)
     assert np.abs(difference).max() <= 1  # a rounding at the edge of a grey level
