@@ -86,3 +86,45 @@ FILES = {
     },
 }
 """Weight files as published: where from, and the model folder they go to."""
+
+SIZES = {
+    "v2-1_512-ema-pruned.safetensors": 5.2,
+    "sd2.1-base-zsnr-laionaes5.ckpt": 5.2,
+    "v1-5-pruned-emaonly-fp16.safetensors": 2.1,
+    "toonyou_beta3.safetensors": 2.3,
+    "sd_xl_base_1.0.safetensors": 6.9,
+    "sd_turbo.safetensors": 5.2,
+    "v2.pth": 1.5,
+    "DiffBIR_v2.1.pt": 1.5,
+    "BSRNet.pth": 0.07,
+    "scunet_color_real_psnr.pth": 0.07,
+    "realesrgan_s4_swinir_100k.pth": 0.09,
+    "face_swinir_v1.ckpt": 0.09,
+    "pasd/checkpoint-100000/unet/diffusion_pytorch_model.safetensors": 4.4,
+    "pasd_light/checkpoint-120000/unet/diffusion_pytorch_model.safetensors": 3.6,
+    "pasd_color/checkpoint-180000/unet/diffusion_pytorch_model.safetensors": 4.4,
+    **{
+        f"{folder}/controlnet/diffusion_pytorch_model.safetensors": 1.4
+        for folder in (
+            "pasd/checkpoint-100000",
+            "pasd_light/checkpoint-120000",
+            "pasd_color/checkpoint-180000",
+        )
+    },
+    "PASD-SDXL/checkpoint-200000/unet/diffusion_pytorch_model.safetensors": 14.4,
+    "PASD-SDXL/checkpoint-200000/controlnet/diffusion_pytorch_model.safetensors": 5.0,
+    "seesr/unet/diffusion_pytorch_model.safetensors": 4.5,
+    "seesr/controlnet/diffusion_pytorch_model.safetensors": 2.0,
+    "DAPE.pth": 0.007,
+    "ram_swin_large_14m.pth": 5.6,
+}
+"""About how many gigabytes: 4 bytes for each published parameter, or what its page says. A file in
+half precision has half of it; those of less than a megabyte are left out."""
+
+
+def file_row(name: str) -> str:
+    """A file in a workflow's note: where from, where to, how large."""
+    address, folder = FILES[name]
+    size = SIZES.get(name, 0)
+    told = f"{size:g} GB" if size >= 1 else f"{size * 1000:g} MB" if size else "< 1 MB"
+    return f"- [{name}]({address}) → `models/{folder}` ({told})"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .files import FILES
+from .files import FILES, file_row
+from .notes_zh import NOTES
 
 Json = dict[str, Any]
 Definitions = Mapping[str, Any]
@@ -19,7 +21,7 @@ WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"}
 PICTURES = {"LoadImage": 340, "PreviewImage": 340, "SaveImage": 400}
 """Height that the frontend needs to show a picture."""
 GROUP_COLORS = ("#3f789e", "#b58b2a", "#8A8", "#88A", "#a1309b", "#3f789e")
-WIDTH, GAP, TITLE = 320, 60, 30
+WIDTH, GAP, TITLE, NOTE_WIDTH = 320, 60, 30, 500
 VIEW = {"scale": 0.7, "offset": [130, 215]}
 """What is seen first: below a zoom of 0.6 the frontend draws no text, and newer ones lay their side
 bar and tabs over the canvas."""
@@ -199,9 +201,9 @@ class Graph:
         return {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"diffusion-restoration/{self.name}")),
             "revision": 0,
-            "last_node_id": len(self.nodes) + 1,
+            "last_node_id": len(self.nodes) + 2,
             "last_link_id": len(links),
-            "nodes": [self._note(), *drawn],
+            "nodes": [*self._notes(), *drawn],
             "links": links,
             "groups": self.groups,
             "extra": {"ds": VIEW},
@@ -242,23 +244,43 @@ class Graph:
             "widgets_values": stored,
         }
 
-    def _note(self) -> Json:
-        return {
-            "id": 1,
-            "type": "MarkdownNote",
-            "pos": [0, 0],
-            "size": [500, 760],
-            "flags": {},
-            "order": 0,
-            "mode": 0,
-            "inputs": [],
-            "outputs": [],
-            "title": "Read me",
-            "properties": {},
-            "widgets_values": [self.note],
-            "color": "#432",
-            "bgcolor": "#653",
-        }
+    def _notes(self) -> list[Json]:
+        """What it does, in English and below that in Chinese."""
+        drawn, top = [], 0
+        for identity, title, text in (
+            (1, "Read me", self.note),
+            (len(self.nodes) + 2, "说明", NOTES[self.name]),
+        ):
+            size = [NOTE_WIDTH, _note_height(text)]
+            drawn.append(
+                {
+                    "id": identity,
+                    "type": "MarkdownNote",
+                    "pos": [0, top],
+                    "size": size,
+                    "flags": {},
+                    "order": 0,
+                    "mode": 0,
+                    "inputs": [],
+                    "outputs": [],
+                    "title": title,
+                    "properties": {},
+                    "widgets_values": [text],
+                    "color": "#432",
+                    "bgcolor": "#653",
+                }
+            )
+            top += size[1] + TITLE + 40
+        return drawn
+
+
+def _note_height(text: str) -> int:
+    """About what the front end needs: it breaks lines at some 80 letters, or 40 characters that are
+    as wide as high, and draws no addresses."""
+    shown = re.sub(r"\]\(.*?\)", "]", text)
+    widths = [sum(2 if ord(c) > 0x2E80 else 1 for c in line) for line in shown.split("\n")]
+    rows = sum(max(0.6, -(-width // 80)) for width in widths)
+    return 60 + round(17 * rows)
 
 
 DISPLAY_NAMES = {
@@ -309,8 +331,7 @@ DIAL = (
 
 
 def files_note(*names: str) -> str:
-    rows = [f"- [{name}]({FILES[name][0]}) → `models/{FILES[name][1]}`" for name in names]
-    return NEEDS + "\n".join(rows) + "\n\n"
+    return NEEDS + "\n".join(map(file_row, names)) + "\n\n"
 
 
 def dumped(content: Json) -> str:

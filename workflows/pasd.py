@@ -271,8 +271,8 @@ def stylization(g: Graph) -> None:
         + files_note(*STYLE.files)
         + FOLDERS
         + DIALS
-        + DIAL_PASD
-        + "**Lower is more style**; try 0.1 to 0.5.\n"
+        + DIAL_PASD.rstrip("\n")
+        + " **Lower is more style**; try 0.1 to 0.5.\n"
         "- `start` in *Start from the photo*: *noise* frees the colors of the style; then set "
         "`color_correction_method` in *Finish Restoration* to *none*.\n"
         "- `cfg` in *CFGGuider*: 9, with the words of the style in `prompt`.\n" + DESCRIBE

@@ -201,7 +201,7 @@ def turbo(g: Graph) -> None:
         + DIALS
         + DIAL_SEESR
         + "- `steps` in *Restoration Sigmas*: 2. Up to 8 brings more detail.\n"
-        "- `user_prompt` in *Restoration Prompt*: your own words beside the tags.\n\n"
+        "- `prompt` in *Restoration Prompt*: your own words beside the tags.\n\n"
         "Leave `cfg` in *CFGGuider* at 1: SD-Turbo was trained without guidance. SD-Turbo has a "
         "licence of its own.\n\n" + BATCHES
     )

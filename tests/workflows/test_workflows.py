@@ -170,15 +170,29 @@ def test_nothing_overlaps_and_groups_frame_their_nodes(name) -> None:
         assert len(inside) == (node["type"] != "MarkdownNote"), node["type"]
 
 
-def test_one_note_tells_what_it_does(name) -> None:
-    (note,) = (node for node in ui_of(name)["nodes"] if node["type"] == "MarkdownNote")
-    (text,) = note["widgets_values"]
-    assert text.startswith("# ") and "three dials that matter" in text
+def notes_of(name: str) -> tuple[str, str]:
+    """What the two notes say, in English and in Chinese."""
+    notes = [node for node in ui_of(name)["nodes"] if node["type"] == "MarkdownNote"]
+    assert [note["title"] for note in notes] == ["Read me", "说明"]
+    (english,), (chinese,) = (note["widgets_values"] for note in notes)
+    return english, chinese
+
+
+def test_notes_tell_what_it_does_and_which_three_dials_matter(name) -> None:
+    dials = []
+    for text, heading in zip(notes_of(name), ("three dials that", "最值得调的三个"), strict=True):
+        assert text.startswith("# ")
+        before, after = text.split(heading)
+        # The list right under that heading.
+        listed = after.split("\n\n", 2)[1].split("\n")
+        dials.append({line.split("`")[1] for line in listed if line.startswith("- ")})
+        assert len([line for line in listed if line.startswith("- ")]) == 3, text
+        assert before.count("](") == before.count("https://")
+    assert dials[0] == dials[1]
 
 
 def test_every_weight_file_says_where_it_comes_from(name) -> None:
     ui = ui_of(name)
-    note = next(n for n in ui["nodes"] if n["type"] == "MarkdownNote")["widgets_values"][0]
     for node in ui["nodes"]:
         models = node["properties"].get("models", [])
         if keys := MODEL_INPUTS.get(node["type"]):
@@ -191,7 +205,8 @@ def test_every_weight_file_says_where_it_comes_from(name) -> None:
             assert address.startswith("https://")
             assert address.lower().endswith(model["name"].lower())
             assert model["directory"] in MODEL_FOLDERS
-            assert model["name"] in note and model["url"] in note
+            for note in notes_of(name):
+                assert model["name"] in note and model["url"] in note
 
 
 WITHOUT_DIAL = {"ddnm_inpaint", "tag_and_prompt"}
@@ -208,8 +223,7 @@ def test_a_dial_at_the_authors_setting_turns_every_apply_node(name) -> None:
     given = [(node["class_type"], node["inputs"].get("fidelity")) for node in nodes.values()]
     assert all(value in links for kind, value in given if kind in APPLY)
     assert not dials or any(value in links for _, value in given)
-    note = next(n for n in ui_of(name)["nodes"] if n["type"] == "MarkdownNote")
-    assert not dials or "`fidelity` in *Fidelity" in note["widgets_values"][0]
+    assert not dials or "`fidelity` in *Fidelity" in notes_of(name)[0]
 
 
 def test_files_are_what_the_description_gives(definitions, name) -> None:
