@@ -5,12 +5,14 @@
 
 `PICTURES` says how each is made. Nothing in them is staged:
 
-- what a node does to a picture comes out of a headless ComfyUI, with the pack installed;
+- what a node does to a picture comes out of a headless ComfyUI, with the pack installed; the
+  pictures that go in may be made for it (a color cast, a stain);
 - curves are drawn from the functions that the node itself calls;
 - where a node needs published weights, which are not here, one sees the node and its neighbours of
   a shipped workflow, drawn by ComfyUI's own front end (Chromium).
 
-The photographs are the demo's (scripts/photo/README.md) and, for faces, scikit-image's `astronaut`
+Run it again when a node, a shipped workflow or the bundled model has changed, and look at what it
+made. The photographs are the demo's (scripts/photo/README.md) and, for faces, scikit-image's `astronaut`
 (Eileen Collins, by NASA, public domain).
 """
 
@@ -47,6 +49,8 @@ PHOTO, REFERENCE = (
     ROOT / "scripts" / "photo" / f"{name}.jpg" for name in ("degraded", "reference")
 )
 WIDTH = 640
+TEXT = 24
+"""Size of letters: the help panel is about half as wide as a picture."""
 LARGEST = 45_000
 """Bytes of a picture."""
 BACK, FRAME, INK, FAINT = (24, 24, 24), (70, 70, 70), (238, 238, 238), (150, 150, 150)
@@ -83,7 +87,7 @@ class Studio:
         """A picture as the IMAGE of a graph."""
         packed = io.BytesIO()
         picture.save(packed, "PNG")
-        name = self.server.upload(packed.getvalue(), f"{hash(packed.getvalue()):x}.png")
+        name = self.server.upload(packed.getvalue(), f"photo{len(self.graph)}.png")
         return [self.node("LoadImage", image=name), 0]
 
     def node(self, kind: str, **inputs: Any) -> str:
@@ -111,7 +115,7 @@ WHOLE_TITLES = """() => {  // the front end cuts the titles of folded nodes at 2
 }"""
 ARRANGE = """async ([workflow, kind, width, left, top]) => {
     await app.loadGraphData(workflow, true, true, "help");
-    const graph = app.graph, margin = 14, gap = 40, row = 42, bar = 30;
+    const graph = app.graph, margin = 8, gap = 34, row = 40, bar = 30;
     let node = graph.nodes.find(each => each.type === kind);
     if (!node) {  // no workflow has it: it takes what others take under the same names
         node = LiteGraph.createNode(kind);
@@ -126,7 +130,6 @@ ARRANGE = """async ([workflow, kind, width, left, top]) => {
         for (const slot of node.outputs.keys()) {
             const shown = LiteGraph.createNode("PreviewImage");
             graph.add(shown);
-            shown.title = node.outputs[slot].name;
             node.connect(slot, shown, 0);
         }
     }
@@ -149,19 +152,19 @@ ARRANGE = """async ([workflow, kind, width, left, top]) => {
     const least = node.computeSize();
     least[0] = Math.max(least[0], pen.measureText(node.title).width + 2 * bar);
     const beside = nodes => nodes.length && gap + widest(nodes);
-    const room = (width - 2 * margin) / 1.15 - beside(before) - beside(after);
+    // Beside what goes in there is only room for the links that go out.
+    const x = -beside(before), out = before.length ? after.length && gap : beside(after);
+    const room = (width - 2 * margin) / 1.2 + x - out;
     node.setSize([Math.max(least[0], Math.min(room, 400)), least[1]]);
-    const place = (nodes, x) => nodes.forEach((each, at) => {
-        const y = (node.size[1] - bar) / 2 + bar / 2 + (at - (nodes.length - 1) / 2) * row;
-        each.pos = [x(each), y];
+    const place = (nodes, left) => nodes.forEach((each, at) => {
+        each.pos = [left(each), node.size[1] / 2 + (at - (nodes.length - 1) / 2) * row];
     });
     node.pos = [0, 0];
     place(before, each => -gap - each._collapsed_width);
-    place(after, () => node.size[0] + gap);
-    const x = -beside(before), right = node.size[0] + beside(after);
+    place(after, () => node.size[0] + gap + (before.length && margin));
+    const right = node.size[0] + out;
     const tall = Math.max(node.size[1] + bar, row * Math.max(before.length, after.length));
-    const scale = Math.max(0.9, Math.min(1.3, (width - 2 * margin) / (right - x)));
-    width = Math.max(width, Math.ceil(scale * (right - x) + 2 * margin));
+    const scale = Math.min(1.4, (width - 2 * margin) / (right - x));
     const middle = (node.size[1] - bar) / 2, height = Math.ceil(scale * tall + 2 * margin);
     const around = app.canvasEl.getBoundingClientRect(), ds = app.canvas.ds;
     ds.scale = scale;
@@ -169,18 +172,20 @@ ARRANGE = """async ([workflow, kind, width, left, top]) => {
                  (top + height / 2 - around.y) / scale - middle];
     app.canvas.deselectAll?.();
     app.canvas.setDirty(true, true);
-    return [width, height];
+    return [height, scale];
 }"""
 
 
 def in_graph(studio: Studio, kind: str, workflow: str) -> Image.Image:
-    """The node with its direct neighbours of a shipped workflow, these folded. Wider than others
-    where it would be drawn below 0.9 of its size."""
+    """The node of a shipped workflow with what goes in, folded, and the links that go out; with
+    what comes next where nothing goes in. All three would be too small for a help panel."""
     spec = json.loads((ROOT / "workflows" / f"{workflow}.json").read_text("utf-8"))
     left, top = 640, 160  # clear of menus and panels
-    width, height = studio.page.evaluate(ARRANGE, [spec, kind, WIDTH, left, top])
+    height, scale = studio.page.evaluate(ARRANGE, [spec, kind, WIDTH, left, top])
+    if scale < 0.9:
+        raise SystemExit(f"{kind} would be drawn at {scale:.2f} of its size, too small to read.")
     studio.page.wait_for_timeout(700)
-    clip = {"x": left, "y": top, "width": width, "height": height}
+    clip = {"x": left, "y": top, "width": WIDTH, "height": height}
     return Image.open(io.BytesIO(studio.page.screenshot(clip=clip))).convert("RGB")
 
 
@@ -234,7 +239,8 @@ def font(size: int) -> Any:
 
 def sheet(panels: Sequence[Panel], columns: int, crop: Crop | None = None) -> Image.Image:
     """Pictures of one shape side by side, each under its label."""
-    gap, bar = 6, 26
+    gap, line = 6, TEXT + 6
+    bar = 6 + line * max(label.count("\n") + 1 for label, _ in panels)
     width = (WIDTH - gap * (columns - 1)) // columns
     pictures = [picture.crop(crop) if crop else picture for _, picture in panels]
     height = max(round(width * picture.height / picture.width) for picture in pictures)
@@ -243,7 +249,7 @@ def sheet(panels: Sequence[Panel], columns: int, crop: Crop | None = None) -> Im
     draw = ImageDraw.Draw(whole)
     for index, ((label, _), picture) in enumerate(zip(panels, pictures, strict=True)):
         x, y = index % columns * (width + gap), index // columns * (bar + height + gap)
-        draw.text((x + 4, y + 4), label, INK, font(15))
+        draw.multiline_text((x + 4, y + 2), label, INK, font(TEXT))
         size = (width, round(width * picture.height / picture.width))
         enlarged = picture.width < width
         kind = Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
@@ -254,10 +260,10 @@ def sheet(panels: Sequence[Panel], columns: int, crop: Crop | None = None) -> Im
 class Chart:
     """Axes with curves, drawn at twice the size and made small, which smooths the lines."""
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], height: int = 340) -> None:
-        self.x, self.y, self.height = x, y, height
-        self.box: tuple[int, int, int, int] = (62, 34, WIDTH - 18, height - 48)
-        self.image = Image.new("RGB", (2 * WIDTH, 2 * height), BACK)
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], left: int = 90) -> None:
+        self.x, self.y, self.height = x, y, 420
+        self.box: tuple[int, int, int, int] = (left, 52, WIDTH - 28, self.height - 76)
+        self.image = Image.new("RGB", (2 * WIDTH, 2 * self.height), BACK)
         self.draw = ImageDraw.Draw(self.image)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -271,23 +277,23 @@ class Chart:
 
     def text(self, x: float, y: float, text: str, color: Any = INK, anchor: str = "lm") -> None:
         """Text at a place of the finished picture."""
-        self.draw.text((2 * x, 2 * y), text, color, font(30), anchor=anchor)
+        self.draw.text((2 * x, 2 * y), text, color, font(2 * TEXT), anchor=anchor)
 
     def grid(self, xs: dict[float, str], ys: dict[float, str], title: str, below: str = "") -> None:
         """Lines and names of the axes' values."""
         left, _, right, bottom = self.box
         for x, name in xs.items():
             self.draw.line([self.at(x, self.y[0]), self.at(x, self.y[1])], FRAME, 2)
-            self.text(self.at(x, 0)[0] / 2, bottom + 14, name, FAINT, "mm")
+            self.text(self.at(x, 0)[0] / 2, bottom + 20, name, FAINT, "mm")
         for y, name in ys.items():
             self.draw.line([self.at(self.x[0], y), self.at(self.x[1], y)], FRAME, 2)
             self.text(left - 8, self.at(0, y)[1] / 2, name, FAINT, "rm")
-        self.text(8, 15, title)
-        self.text((left + right) / 2, self.height - 14, below, FAINT, "mm")
+        self.text(8, 22, title)
+        self.text((left + right) / 2, self.height - 20, below, FAINT, "mm")
 
     def line(self, points: Points, color: Any) -> None:
         """A curve."""
-        self.draw.line([self.at(*point) for point in points], color, 6, joint="curve")
+        self.draw.line([self.at(*point) for point in points], color, 8, joint="curve")
 
     def label(self, x: float, y: float, text: str, color: Any, anchor: str = "lm") -> None:
         """Text at a place of the axes."""
@@ -353,7 +359,7 @@ def color_fixed(studio: Studio, kind: str) -> Image.Image:
         )
     image, reference = studio.photo(cast), studio.photo(photo)
     (after,), _ = studio.run([studio.node(kind, image=image, reference=reference), 0])
-    return sheet([("image, with a cast", cast), ("reference", photo), ("result", after)], 3)
+    return sheet([("with a cast", cast), ("reference", photo), ("result", after)], 3)
 
 
 def prepared(studio: Studio) -> Image.Image:
@@ -382,8 +388,8 @@ def finished(studio: Studio) -> Image.Image:
     shown.paste(result)
     return sheet(
         [
-            (f"in: padded, with a cast, {working.width}x{working.height}", working),
-            (f"out: as the photo, {result.width}x{result.height}", shown),
+            (f"in: {working.width}x{working.height}, a cast", working),
+            (f"out: {result.width}x{result.height}", shown),
         ],
         2,
     )
@@ -392,10 +398,10 @@ def finished(studio: Studio) -> Image.Image:
 def damaged(studio: Studio) -> Image.Image:
     clean = opened(REFERENCE)
     image = studio.photo(clean)
-    presets = {"realesrgan": 3, "pasd": 3, "diffbir_v2": 3, "diffbir_v1_face": 3}
+    presets = ("realesrgan", "pasd", "diffbir_v2", "diffbir_v1_face")
     made = [
-        studio.node("RealWorldDegradation", image=image, preset=preset, seed=seed,
-                    output_size="input_size") for preset, seed in presets.items()
+        studio.node("RealWorldDegradation", image=image, preset=preset, seed=3,
+                    output_size="input_size") for preset in presets
     ]  # fmt: skip
     small = studio.node("RealWorldDegradation", image=image, preset="realesrgan", seed=3,
                         output_size="quarter_size")  # fmt: skip
@@ -403,14 +409,14 @@ def damaged(studio: Studio) -> Image.Image:
     quarter = Image.new("RGB", clean.size, BACK)
     quarter.paste(results[-1], ((clean.width - results[-1].width) // 2, 150))
     panels = [("clean", clean), *zip(presets, results[:-1], strict=True)]
-    return sheet([*panels, ("realesrgan, quarter_size", quarter)], 3)
+    return sheet([*panels, ("quarter_size", quarter)], 3)
 
 
 def consistency(studio: Studio) -> Image.Image:
     """A stain that the photo does not have, painted into the clean original."""
     result = opened(REFERENCE)
     lr = result.resize((result.width // 2, result.height // 2), Image.Resampling.BICUBIC)
-    stain = Image.radial_gradient("L").resize((150, 120)).point(lambda v: max(0, 170 - v))
+    stain = Image.radial_gradient("L").resize((150, 120)).point([max(0, 170 - v) for v in range(256)])
     result.paste(Image.new("RGB", stain.size, (60, 190, 90)), (230, 130), stain)
     compared = studio.node("LRConsistency", result=studio.photo(result), lr=studio.photo(lr),
                            threshold=16.0, softness=0.0, downscale=1.0)  # fmt: skip
@@ -418,8 +424,8 @@ def consistency(studio: Studio) -> Image.Image:
     (heat, marked), psnr = studio.run([compared, 1], [mask, 0], text=[compared, 0])
     panels = [
         ("lr", lr),
-        ("result, with a stain painted in", result),
-        (f"heatmap (psnr {float(psnr):.1f} dB)", heat),
+        ("result, a stain added", result),
+        (f"heatmap, {float(psnr):.1f} dB", heat),
         ("mask", marked),
     ]
     return sheet(panels, 2)
@@ -434,7 +440,7 @@ def measured(studio: Studio) -> Image.Image:
         figures = studio.node("RestorationMetrics", image=image, reference=studio.photo(clean),
                               crop_border=0, lpips=False)  # fmt: skip
         (picture,), text = studio.run(image, text=[figures, 3])
-        panels.append((f"{label}: {text}", picture))
+        panels.append((f"{label}:\n{text}", picture))
     return sheet(panels, 2, CLOSE_UP)
 
 
@@ -461,20 +467,20 @@ def faces(studio: Studio, kind: str) -> Image.Image:
                         feather=0.05)  # fmt: skip
     (before, after, pasted), _ = studio.run([crop, 0], better, [paste, 0])
     veil = Image.composite(Image.new("RGB", photo.size, COLORS[0]), photo,
-                           mask.convert("L").point(lambda v: v // 3))  # fmt: skip
+                           mask.convert("L").point([v // 3 for v in range(256)]))  # fmt: skip
     if kind == "RestorationFaceCrop":
-        return beside([("photo with a painted mask", veil), ("faces: 512x512", before)])
-    return beside([("faces, after Remove Degradation", after), ("pasted back", pasted)])
+        return beside([("a painted mask", veil), ("faces: 512x512", before)])
+    return beside([("faces, cleaned", after), ("pasted back", pasted)])
 
 
-def beside(panels: Sequence[Panel], gap: int = 6, bar: int = 26) -> Image.Image:
+def beside(panels: Sequence[Panel], gap: int = 6, bar: int = TEXT + 12) -> Image.Image:
     """Pictures of any shape at one height."""
     height = round((WIDTH - gap * (len(panels) - 1)) / sum(p.width / p.height for _, p in panels))
     whole = Image.new("RGB", (WIDTH, height + bar), BACK)
     draw, x = ImageDraw.Draw(whole), 0
     for label, picture in panels:
         width = round(height * picture.width / picture.height)
-        draw.text((x + 4, 4), label, INK, font(15))
+        draw.text((x + 4, 2), label, INK, font(TEXT))
         whole.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (x, bar))
         x += width + gap
     return whole
@@ -493,31 +499,29 @@ def latent_adain(studio: Studio) -> Image.Image:
     )
     fixed = studio.node("LatentAdaIN", latent=latent, reference=reference, strength=1.0)
     (after,), _ = studio.run([studio.node("VAEDecode", samples=[fixed, 0], vae=vae), 0])
-    return sheet([("latent (of pixels)", content), ("reference", style), ("result", after)], 3)
+    return sheet([("latent (pixels)", content), ("reference", style), ("result", after)], 3)
 
 
 def prompts(studio: Studio) -> Image.Image:
     """The texts themselves, for the same words."""
     words = {"prompt": "a cup of coffee", "tags": "cup, table, spoon"}
-    styles = ("plain", "diffbir_v2", "pasd", "seesr")
-    whole = Image.new("RGB", (2 * WIDTH, 1200), BACK)
-    draw, y = ImageDraw.Draw(whole), 14
-    draw.text((16, y), f"prompt: {words['prompt']}     tags: {words['tags']}", INK, font(30))
-    y += 56
-    for style in styles:
+    whole = Image.new("RGB", (WIDTH, 1000), BACK)
+    draw, y = ImageDraw.Draw(whole), 8
+    for style in ("diffbir_v2", "pasd", "seesr"):
         node = studio.node("RestorationPrompt", style=style, negative_prompt="", caption="",
                            classes="", objects="", **words)  # fmt: skip
         joined = studio.node("StringConcatenate", string_a=[node, 0], string_b=[node, 1],
                              delimiter="\n")  # fmt: skip
         _, text = studio.run(text=[joined, 0])
-        draw.text((16, y), style, COLORS[0], font(30))
+        draw.text((8, y), style, COLORS[0], font(TEXT))
+        y += 32
         for line, color, sign in zip(text.split("\n"), (COLORS[2], COLORS[3]), "+-", strict=True):
-            draw.text((220, y), sign, color, font(30))
-            for part in wrapped(line or "(empty)", 2 * WIDTH - 270, draw):
-                draw.text((250, y), part, INK if line else FAINT, font(30))
-                y += 38
-        y += 18
-    return whole.crop((0, 0, 2 * WIDTH, y)).resize((WIDTH, y // 2), Image.Resampling.LANCZOS)
+            draw.text((12, y), sign, color, font(TEXT))
+            for part in wrapped(line, WIDTH - 44, draw):
+                draw.text((36, y), part, INK, font(TEXT))
+                y += 30
+        y += 12
+    return whole.crop((0, 0, WIDTH, y))
 
 
 def wrapped(text: str, width: int, draw: ImageDraw.ImageDraw) -> list[str]:
@@ -525,7 +529,7 @@ def wrapped(text: str, width: int, draw: ImageDraw.ImageDraw) -> list[str]:
     lines = [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
-        if draw.textlength(longer, font(30)) > width:
+        if draw.textlength(longer, font(TEXT)) > width:
             lines.append(word)
         else:
             lines[-1] = longer
@@ -540,19 +544,15 @@ TABLE = schedule.sigmas_from(schedule.scaled_linear_alphas())
 
 def sigmas(_: Studio) -> Image.Image:
     steps = {"diffbir_edm": 10, "pasd_unipc": 20, "pasd_unipc_original": 20, "seesr_turbo": 2}
-    chart = Chart((math.log10(20), -1.85), (0, len(schedule.SCHEDULES)), 350)
-    chart.box = (212, 34, WIDTH - 24, 302)
-    chart.grid({math.log10(s): f"{s:g}" for s in (10, 3, 1, 0.3, 0.1, 0.03)}, {},
-               "Noise levels of a run with the authors' number of steps",
-               "sigma, for Stable Diffusion 1 and 2 (hollow: 0)")  # fmt: skip
+    zero = -1.85  # where the axis has room for sigma 0
+    chart = Chart((math.log10(20), zero - 0.1), (0, len(schedule.SCHEDULES)), left=246)
+    chart.grid({math.log10(s): f"{s:g}" for s in (10, 1, 0.1)} | {zero: "0"}, {},
+               "Noise levels of the authors' runs", "sigma")  # fmt: skip
     for row, name in enumerate(schedule.SCHEDULES):
         levels = schedule.schedule_sigmas(name, TABLE, steps.get(name, 50)).tolist()
         color, y = COLORS[row % len(COLORS)], len(schedule.SCHEDULES) - row - 0.5
-        chart.dots([(math.log10(level), y) for level in levels if level > 0], color, 3)
-        if levels[-1] == 0:
-            chart.dots([(-1.8, y)], color, 5)
-            chart.dots([(-1.8, y)], BACK, 3.5)
-        chart.text(200, chart.at(0, y)[1] / 2, f"{name}, {len(levels) - 1}", color, "rm")
+        chart.dots([(math.log10(level) if level else zero, y) for level in levels], color, 4)
+        chart.text(236, chart.at(0, y)[1] / 2, name, color, "rm")
     return chart.done()
 
 
@@ -562,10 +562,10 @@ def guidance(_: Studio) -> Image.Image:
     growing = [schedule.growing_cfg(cfg, schedule.LAST * (1 - p)) for p in percents]
     chart = Chart((0, 1), (0, 5.5))
     chart.grid({x / 4: f"{x / 4:g}" for x in range(5)}, {y: str(y) for y in range(6)},
-               "Guidance that the sampler applies, with its cfg at 4",
-               "part of the run (start_percent, end_percent)")  # fmt: skip
+               "Guidance with the sampler's cfg at 4",
+               "part of the run")  # fmt: skip
     chart.line([(0, cfg), (1, cfg)], FAINT)
-    chart.label(0.01, 4.25, "without the node", FAINT)
+    chart.label(0.01, 4.35, "without the node", FAINT)
     chart.line([(0, 1), (0.2, 1), (0.2, cfg), (0.6, cfg), (0.6, 1), (1, 1)], COLORS[0])
     chart.label(0.22, 2.5, "start 0.2, end 0.6", COLORS[0])
     chart.line(list(zip(percents, growing, strict=True)), COLORS[1])
@@ -590,8 +590,8 @@ def tiles(_: Studio) -> Image.Image:
         tile.crop(mixed).add_(share * torch.tensor(color)[:, None, None] / 255)
     colored = picture_of(mixed[None]).resize(photo.size)
     gray = photo.convert("L").convert("RGB")
-    return sheet([(f"2048x1408: {len(plan)} tiles of 768, overlap 128", outlined),
-                  ("share of each tile (gaussian)", Image.blend(gray, colored, 0.6))], 2)  # fmt: skip
+    return sheet([(f"{len(plan)} tiles of 768", outlined),
+                  ("share of each tile", Image.blend(gray, colored, 0.6))], 2)  # fmt: skip
 
 
 def null_space(_: Studio) -> Image.Image:
@@ -610,7 +610,7 @@ def null_space(_: Studio) -> Image.Image:
         operator = operator_for(name, 16)
         measured = operator.invert(operator.degrade(known), known) * weight
         result = project(guess, known, operator, weight)
-        panels += [(f"{name}: known", picture_of(measured)), ("a guess (no model)", picture_of(guess)),
+        panels += [(f"{name}:", picture_of(measured)), ("a guess", picture_of(guess)),
                    ("projected", picture_of(result))]  # fmt: skip
     return sheet(panels, 3)
 
@@ -621,26 +621,26 @@ def start_points(_: Studio) -> Image.Image:
     levels = range(0, 1000, 5)
     twice = [(level, 100 * math.sqrt(last * schedule.signal(TABLE, level))) for level in levels]
     chart = Chart((0, 999), (-0.4, 8))
-    chart.grid({x: str(x) for x in (0, 250, 500, 750, 900)}, {y: f"{y} %" for y in (0, 2, 4, 6, 8)},
-               "Share of the photo in the start (the rest is noise)",
-               "added_noise_level (only pasd)")  # fmt: skip
+    chart.grid({x: str(x) for x in (0, 250, 500, 900)}, {y: f"{y} %" for y in (0, 2, 4, 6, 8)},
+               "Share of the photo in the start",
+               "added_noise_level (for pasd)")  # fmt: skip
     share, default = (100 * math.sqrt(last * other) for other in (1, schedule.signal(TABLE, 900)))
     chart.line([(0, share), (999, share)], COLORS[0])
-    chart.label(990, share + 0.35, "seesr, diffbir", COLORS[0], "rm")
+    chart.label(990, share + 0.5, "seesr, diffbir", COLORS[0], "rm")
     chart.line(twice, COLORS[1])
     chart.label(550, 3.6, "pasd", COLORS[1])
     chart.dots([(900, default)], COLORS[1], 6)
-    chart.label(905, default + 0.55, f"900: {default:.1f} %", COLORS[1], "mm")
+    chart.label(990, 2.4, f"900: {default:.1f} %", COLORS[1], "rm")
     chart.line([(0, 0), (999, 0)], FAINT)
-    chart.label(10, 0.35, "noise", FAINT)
+    chart.label(10, 0.5, "noise", FAINT)
     return chart.done()
 
 
 def flat_areas(_: Studio) -> Image.Image:
     photo = opened(REFERENCE)
     weights = edge_weights(tensor(photo) * 2 - 1)
-    return sheet([("image (the reference)", photo),
-                  ("rgb_weighted_mse: white is pulled, black free", picture_of(weights.expand(1, 3, -1, -1)))],
+    return sheet([("image", photo),
+                  ("rgb_weighted_mse", picture_of(weights.expand(1, 3, -1, -1)))],
                  2)  # fmt: skip
 
 
@@ -649,13 +649,13 @@ def noise_tables(_: Studio) -> Image.Image:
     alphas = schedule.zero_terminal_snr(schedule.scaled_linear_alphas())
     zero = schedule.sigmas_from(alphas).clamp(max=schedule.TERMINAL_SIGMA)
     chart = Chart((0, 999), (-1.7, 4.3))
-    chart.grid({x: str(x) for x in (0, 250, 500, 750, 999)},
+    chart.grid({x: str(x) for x in (0, 250, 500, 750)},
                {y: f"{10**y:g}" for y in (-1, 0, 1, 2, 3, 4)},
                "Noise level (sigma) of every timestep", "timestep")  # fmt: skip
     for table, color in ((zero, COLORS[1]), (TABLE, COLORS[0])):
         chart.line([(t, math.log10(sigma)) for t, sigma in enumerate(table.tolist())], color)
-    chart.label(980, 3.7, "v2.1: pure noise at the end, written 10000", COLORS[1], "rm")
-    chart.label(990, 0.4, f"eps: {float(TABLE[-1]):.1f} at the end", COLORS[0], "rm")
+    chart.label(980, 3.7, "v2.1: up to pure noise", COLORS[1], "rm")
+    chart.label(990, 0.25, f"eps: up to {float(TABLE[-1]):.1f}", COLORS[0], "rm")
     return chart.done()
 
 
@@ -663,19 +663,19 @@ def dial(_: Studio) -> Image.Image:
     """What the number does to each knob that stands at the authors' setting."""
     values = [i / 100 for i in range(101)]
     chart = Chart((0, 1), (0, 2.1))
-    chart.box = (62, 34, WIDTH - 48, 292)
-    chart.grid({0: "0: free", 0.5: "0.5: the authors' setting", 1: "1: the photo"},
+    chart.box = (70, 52, WIDTH - 28, chart.height - 130)
+    chart.grid({0: "free", 0.5: "0.5: the authors", 1: "1"},
                {y / 2: f"{y / 2:g}" for y in range(5)}, "What fidelity does to each knob")  # fmt: skip
-    knobs: list[tuple[str, Callable[[float], float], float, float, str]] = [
-        ("Latent Image Guidance: scale x", partial(fidelity.guidance_scale, 1.0), 0.8, 1.75, "rm"),
-        ("apply nodes: strength x", partial(fidelity.control_strength, 1.0), 0.98, 1.09, "rm"),
-        ("Apply StyleID: gamma", partial(fidelity.between, 0.0, 0.75, 1.0), 0.24, 0.25, "lm"),
-        ("pasd start: noise level / 1000", noise_share, 0.02, 1.1, "lm"),
-        ("Finish: share of the photo", fidelity.blend_weight, 0.12, 0.07, "lm"),
-    ]
-    for color, (label, function, x, y, anchor) in zip(COLORS, knobs, strict=False):
-        chart.line([(value, function(value)) for value in values], color)
-        chart.label(x, y, label, color, anchor)
+    knobs: dict[str, Callable[[float], float]] = {
+        "guidance: scale x": partial(fidelity.guidance_scale, 1.0),
+        "control: strength x": partial(fidelity.control_strength, 1.0),
+        "StyleID: gamma": partial(fidelity.between, 0.0, 0.75, 1.0),
+        "pasd start: noise / 1000": noise_share,
+        "finish: share of the photo": fidelity.blend_weight,
+    }
+    for index, (color, (label, knob)) in enumerate(zip(COLORS, knobs.items(), strict=False)):
+        chart.line([(value, knob(value)) for value in values], color)
+        chart.text(8 + 290 * (index % 2), chart.height - 80 + 32 * (index // 2), label, color)
     return chart.done()
 
 

@@ -74,13 +74,16 @@ def screenshots(host: comfy_host.Host) -> Path:
     return folder
 
 
-def open_tab(browser, server: comfy_host.ComfyServer):
-    """ComfyUI in a tab, loaded as far as its node library; whoever opens it closes it."""
+def open_tab(browser, server: comfy_host.ComfyServer, without: str = ""):
+    """ComfyUI in a tab, loaded as far as its node library; whoever opens it closes it. without:
+    addresses that answer with nothing."""
     tab = browser.new_page(viewport={"width": 1920, "height": 1000})
     tab.set_default_timeout(30_000)
     # The set-up leaves out core's large package of templates; without its list the older front end
     # opens nobody else's. An empty list stands for it.
     tab.route("**/templates/index*.json", lambda route: route.fulfill(json=[]))
+    if without:
+        tab.route(without, lambda route: route.fulfill(json={}))
     tab.goto(server.url)
     tab.wait_for_function(
         "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 100"

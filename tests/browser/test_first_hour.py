@@ -8,6 +8,7 @@ import pytest
 
 from restoration.tests.browser.conftest import ROOT, WORKFLOWS, open_tab
 from restoration.tests.browser.test_workflows import PROMPT, without_titles
+from restoration.tests.core_chinese import CATEGORIES, NODES, plain
 
 pytestmark = pytest.mark.browser
 
@@ -32,6 +33,14 @@ SHOWN = """() => {
         widgets: node.widgets.map(names)};
 }"""
 
+LIBRARY = """() => Object.fromEntries(Object.entries(LiteGraph.registered_node_types).map(
+    ([kind, node]) => [kind, {category: node.category, title: node.title}]))"""
+"""Category and title of every node, as the library and the menus show them."""
+TRANSLATED = """keys => {
+    const {$te, $t} = document.querySelector('#vue-app').__vue_app__.config.globalProperties;
+    return keys.map(key => $te(key) ? $t(key) : null);
+}"""
+
 
 def dialog(page):
     """The template browser."""
@@ -50,6 +59,15 @@ def open_help(page):
     panel = page.locator(".node-help-content").first
     panel.locator("table").first.wait_for()
     return panel
+
+
+def check_picture(page, panel) -> None:
+    """The help page shows one picture, and it has come."""
+    picture = panel.locator("img")
+    assert picture.get_attribute("src").endswith(f"/docs/pictures/{NODE}.jpg")
+    page.wait_for_function(
+        "picture => picture.naturalWidth > 0", arg=picture.element_handle(), timeout=5000
+    )
 
 
 @pytest.fixture
@@ -108,6 +126,7 @@ def test_a_template_opens_from_there(page, templates, screenshots) -> None:
 def test_the_help_page_of_a_node_opens_beside_the_graph(page, screenshots) -> None:
     page.evaluate(ALONE, NODE)
     panel = open_help(page)
+    check_picture(page, panel)
     page.screenshot(path=screenshots / "help.png")
     said = " ".join(panel.inner_text().split())
     text = (ROOT / "web" / "docs" / f"{NODE}.md").read_text("utf-8")
@@ -133,6 +152,7 @@ def chinese(browser, server):
 def test_nodes_speak_chinese(chinese, screenshots) -> None:
     chinese.evaluate(ALONE, NODE)
     panel = open_help(chinese)
+    check_picture(chinese, panel)
     chinese.screenshot(path=screenshots / "chinese.png")
     words = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))[NODE]
     shown = chinese.evaluate(SHOWN)
@@ -143,3 +163,34 @@ def test_nodes_speak_chinese(chinese, screenshots) -> None:
     page = (ROOT / "web" / "docs" / NODE / "zh.md").read_text("utf-8")
     first = page.split("\n\n")[1]
     assert "".join(first.split()) in "".join(panel.inner_text().split())
+
+
+def test_the_menu_and_the_templates_speak_chinese(chinese, server) -> None:
+    words = json.loads((ROOT / "locales" / "zh" / "main.json").read_text("utf-8"))
+    names = words["nodeCategories"] | CATEGORIES
+    library = chinese.evaluate(LIBRARY)
+    for kind in json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8")):
+        english = server.get_json(f"/object_info/{kind}")[kind]["category"]
+        assert library[kind]["category"] == "/".join(names[part] for part in english.split("/"))
+    assert library[NODE]["category"] == "修复"
+    for pack, name in words["templateWorkflows"]["category"].items():
+        assert chinese.evaluate(TRANSLATED, [f"templateWorkflows.category.{pack}"]) == [name]
+
+
+def test_ours_replace_no_chinese_name_of_core(browser, server) -> None:
+    server.post_json("/settings", {"Comfy.Locale": "zh"})
+    tab = open_tab(browser, server, without="**/i18n")  # as if no pack brought names
+    try:
+        assert tab.evaluate(LIBRARY)[NODE]["title"] == "Remove Degradation"
+        words = json.loads((ROOT / "locales" / "zh" / "main.json").read_text("utf-8"))
+        keys = [f"nodeCategories.{name}" for name in words["nodeCategories"]]
+        assert tab.evaluate(TRANSLATED, keys) == [None] * len(keys)
+        keys = [f"nodeCategories.{name}" for name in CATEGORIES]
+        assert tab.evaluate(TRANSLATED, keys) == list(CATEGORIES.values())
+        library = tab.evaluate(LIBRARY)
+        assert set(NODES) - set(library) <= {"ImageCompare"}, "the oldest host has it not yet"
+        for kind in set(NODES) & set(library):
+            assert plain(library[kind]["title"]) == plain(NODES[kind])
+    finally:
+        tab.close()
+        server.post_json("/settings", {"Comfy.Locale": "en"})

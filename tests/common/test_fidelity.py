@@ -89,6 +89,13 @@ def test_at_1_the_photo_comes_back_whole_or_the_reference_given_for_it() -> None
     )
 
 
+def test_a_reference_for_other_pictures_is_refused_before_it_is_blended() -> None:
+    photo, drawn = torch.rand(3, 16, 16, 3), torch.rand(3, 16, 16, 3)
+    _, info = prepare(photo, 1.0, 0, 8, "pad")
+    with pytest.raises(ValueError, match="`reference`"):
+        finish(drawn, info, "none", torch.rand(2, 16, 16, 3), fidelity=0.7)
+
+
 def test_closed_form_guidance_nears_its_target_up_to_where_it_lands_on_it() -> None:
     coef, elements, scale = mean_coef(3.0, 2.0), 4 * 64 * 64, 0.3
     left = [1 - latent_mse_weight(dial.guidance_scale(scale, f), elements, coef, 1) for f in GRID]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from restoration.tests.core_chinese import CATEGORIES, NODES, plain, quoted
 
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "web" / "docs"
 LANGUAGES = ("en", "zh")
 
 
@@ -57,18 +62,57 @@ def test_optional_inputs_come_last(nodes) -> None:
         assert flags == sorted(flags), name
 
 
+def help_pages(name: str) -> tuple[Path, Path]:
+    """English, Chinese."""
+    return DOCS / f"{name}.md", DOCS / name / "zh.md"
+
+
 def test_every_node_has_help_in_both_languages(nodes) -> None:
-    docs = ROOT / "web" / "docs"
     for name, node in nodes.items():
-        for page in (docs / f"{name}.md", docs / name / "zh.md"):
+        for page in help_pages(name):
             text = page.read_text(encoding="utf-8")
             assert text.startswith("# "), page
             for part in node.define_schema().inputs:
                 assert f"`{part.id}`" in text, (
                     f"{page.relative_to(ROOT)} does not tell of {part.id}"
                 )
-    pages = {path.stem for path in docs.glob("*.md")}
+    pages = {path.stem for path in DOCS.glob("*.md")}
     assert pages == set(nodes), "help pages without a node, or the reverse"
+
+
+def test_every_help_page_shows_its_picture(nodes) -> None:
+    """Made by `python scripts/make_pictures.py`. The front end looks for pictures beside the English
+    pages, whatever the language."""
+    for name in nodes:
+        for page in help_pages(name):
+            shown = re.findall(r"!\[([^\]]{10,})\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+            assert [address for _, address in shown] == [f"pictures/{name}.jpg"], page
+    files = {path.stem: path for path in (DOCS / "pictures").iterdir()}
+    assert set(files) == set(nodes), "pictures without a page, or the reverse"
+    for path in files.values():
+        with Image.open(path) as picture:
+            assert picture.format == "JPEG", path
+            assert 600 <= picture.width <= 720 and 100 <= picture.height <= 720, path
+        assert path.stat().st_size <= 45_000, path
+    assert sum(path.stat().st_size for path in files.values()) < 1_300_000
+
+
+def test_every_help_page_names_its_paper(nodes) -> None:
+    paper = re.compile(r"\[arXiv\s(?P<number>\d{4}\.\d{5})\]\(https://arxiv\.org/abs/(?P=number)\)")
+    for name in nodes:
+        english, chinese = (
+            page.read_text(encoding="utf-8").split("\n\n")[-1] for page in help_pages(name)
+        )
+        for said, paper_word, own in (
+            (english, ("Paper: ", "Papers: ", "Papers, "), "This pack's own"),
+            (chinese, ("论文：", "论文（"), "本插件自己的做法"),
+        ):
+            assert said.startswith(own) or (said.startswith(paper_word) and paper.search(said)), (
+                name
+            )
+            numbers = re.findall(r"arXiv\s\S+", said)
+            assert len(numbers) == len(paper.findall(said)), f"{name}: a paper without a link"
+        assert paper.findall(english) == paper.findall(chinese), name
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -83,6 +127,45 @@ def test_names_and_tooltips_are_in_step(nodes, language: str) -> None:
         assert set(entry["outputs"]) == {str(i) for i in range(len(schema.outputs))}, name
         for part in (*entry["inputs"].values(), *entry["outputs"].values()):
             assert part["name"] and part["tooltip"], name
+
+
+def chinese(file: str) -> dict:
+    path = ROOT / "locales" / "zh" / file
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_menu_has_a_chinese_name_and_core_keeps_its_own(nodes) -> None:
+    """All packs share the names of `main.json`, and ours would win over core's."""
+    parts = {part for node in nodes.values() for part in node.define_schema().category.split("/")}
+    ours = chinese("main.json")["nodeCategories"]
+    assert set(ours) == parts - set(CATEGORIES)
+    assert all(ours.values())
+
+
+def test_chinese_texts_call_nodes_by_their_chinese_names() -> None:
+    """What stands in “...” is the title that the reader finds in the menu, ours or core's."""
+    locale = chinese("nodeDefs.json")
+    known = {plain(entry["display_name"]) for entry in locale.values()}
+    known |= {plain(name) for name in NODES.values()}
+    assert not quoted(json.dumps(locale, ensure_ascii=False)) - known, "in nodeDefs.json"
+    assert not quoted((ROOT / "README.zh.md").read_text(encoding="utf-8")) - known, (
+        "in README.zh.md"
+    )
+    for page in (ROOT / "web" / "docs").glob("*/zh.md"):
+        text = page.read_text(encoding="utf-8")
+        assert not quoted(text) - known, page.parent.name
+        title, *_ = text.splitlines()
+        assert title == f"# {locale[page.parent.name]['display_name']}"
+
+
+def test_chinese_help_names_inputs_as_the_node_shows_them() -> None:
+    """The table says `strength` for the reader of a workflow, and 强度 for who looks at the node."""
+    for name, entry in chinese("nodeDefs.json").items():
+        text = (ROOT / "web" / "docs" / name / "zh.md").read_text(encoding="utf-8")
+        for key, part in entry["inputs"].items():
+            same = plain(part["name"]).lower() == key.replace("_", "")
+            shown = f"`{key}`" if same else f"{part['name']} `{key}`"
+            assert shown in text, f"{name}: the help does not say {shown}"
 
 
 def test_english_is_what_the_schema_says(nodes) -> None:
