@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import mimetypes
 import os
@@ -226,6 +227,18 @@ def free_port() -> int:
 def copy_pack(target: Path, pack_root: Path = PACK_ROOT) -> Path:
     """Copies what a user's installation of the pack holds; returns the copy."""
     return shutil.copytree(pack_root, target, ignore=shutil.ignore_patterns(*COPY_IGNORES))
+
+
+def register_pack() -> None:
+    """Makes the repository importable as `restoration`; its root must not lie on sys.path."""
+    if "restoration" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "restoration", PACK_ROOT / "__init__.py", submodule_search_locations=[str(PACK_ROOT)]
+    )
+    assert spec and spec.loader
+    module = sys.modules["restoration"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 def read_prompt(path: Path) -> Prompt:

@@ -13,7 +13,6 @@ that ComfyUI chooses). Where none can be had it calls the same functions without
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import itertools
 import sys
@@ -108,7 +107,7 @@ def restore_without_host(photo: Image.Image, fidelity: float) -> Restored:
     """The same functions with the shipped workflow's settings, called without ComfyUI."""
     import torch
 
-    register_pack()
+    comfy_host.register_pack()
     from restoration.common import restorer
     from restoration.common.sizing import finish, prepare
 
@@ -140,18 +139,6 @@ def restore_without_host(photo: Image.Image, fidelity: float) -> Restored:
 def widgets(inputs: dict[str, Any]) -> dict[str, Any]:
     """A node's settings without its links."""
     return {name: value for name, value in inputs.items() if not isinstance(value, list)}
-
-
-def register_pack() -> None:
-    """Makes the repository importable as `restoration`; its root must not lie on sys.path."""
-    if "restoration" in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = sys.modules["restoration"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
 
 def restore_photo(photo: Image.Image, fidelity: float, cpu: bool) -> Restored:

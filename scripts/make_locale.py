@@ -5,7 +5,7 @@ Run by the tests' environment: python scripts/make_locale.py [COMFYUI_FOLDER]
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -39,18 +39,14 @@ def english(nodes: list[Any]) -> dict[str, Any]:
 def main() -> None:
     """Imports the pack into a ComfyUI on the CPU and writes the file."""
     host = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.home() / "comfy" / "ComfyUI"
+    from comfy_host import register_pack
+
     sys.path.insert(0, str(host))
     sys.path.remove(str(Path(__file__).parent))
     from comfy.cli_args import args
 
     args.cpu = True
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["restoration"] = module
-    spec.loader.exec_module(module)
+    register_pack()
     nodes = importlib.import_module("restoration.nodes").load_nodes()
     text = json.dumps(english(nodes), indent=2, ensure_ascii=False)
     (ROOT / "locales" / "en" / "nodeDefs.json").write_text(text + "\n", encoding="utf-8")

@@ -33,8 +33,7 @@ from typing import Any
 import comfy_host
 import numpy as np
 import torch
-from comfy_host import ComfyServer, Prompt
-from demo import register_pack
+from comfy_host import ComfyServer, Prompt, register_pack
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
 
 register_pack()
@@ -416,7 +415,9 @@ def consistency(studio: Studio) -> Image.Image:
     """A stain that the photo does not have, painted into the clean original."""
     result = opened(REFERENCE)
     lr = result.resize((result.width // 2, result.height // 2), Image.Resampling.BICUBIC)
-    stain = Image.radial_gradient("L").resize((150, 120)).point([max(0, 170 - v) for v in range(256)])
+    stain = (
+        Image.radial_gradient("L").resize((150, 120)).point([max(0, 170 - v) for v in range(256)])
+    )
     result.paste(Image.new("RGB", stain.size, (60, 190, 90)), (230, 130), stain)
     compared = studio.node("LRConsistency", result=studio.photo(result), lr=studio.photo(lr),
                            threshold=16.0, softness=0.0, downscale=1.0)  # fmt: skip

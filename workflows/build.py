@@ -56,6 +56,18 @@ def write_all() -> None:
         (SUBGRAPHS / f"{title}.json").write_text(dumped(drawn), encoding="utf-8")
 
 
+def register_pack() -> None:
+    """Makes the repository importable as `restoration`; its root must not lie on sys.path."""
+    if "restoration" in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
+    assert spec and spec.loader
+    module = sys.modules["restoration"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
 def main() -> None:
     """Imports a ComfyUI on the CPU with this pack and writes the files."""
     host = Path(sys.argv[1]) if len(sys.argv) > 1 else Path.home() / "comfy" / "ComfyUI"
@@ -64,13 +76,7 @@ def main() -> None:
     from comfy.cli_args import args
 
     args.cpu = True
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["restoration"] = module
-    spec.loader.exec_module(module)
+    register_pack()
     importlib.import_module("restoration.workflows.build").write_all()
 
 

@@ -11,7 +11,6 @@ domain or CC0: coffee, cat, camera, rocket, astronaut, Hubble deep field (see NO
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -208,22 +207,13 @@ def split(before: Path, after: Path) -> Image.Image:
     return result
 
 
-def register_pack() -> None:
-    """Makes the repository importable as `restoration`; its root must not lie on sys.path."""
-    root = FOLDER.parent
-    spec = importlib.util.spec_from_file_location(
-        "restoration", root / "__init__.py", submodule_search_locations=[str(root)]
-    )
-    assert spec and spec.loader
-    sys.modules["restoration"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
-
 def main() -> None:
     if sys.argv[1:]:
         name, before, after = sys.argv[1:]
         split(Path(before), Path(after)).save(FOLDER / f"{name}.jpg", quality=85)
         return
+    from build import register_pack
+
     register_pack()
     for name, card in CARDS.items():
         draw(card).save(FOLDER / f"{name}.jpg", quality=82, optimize=True)
