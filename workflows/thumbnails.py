@@ -5,7 +5,7 @@
 
 The first draws a real photo, damaged as the papers damage theirs (common/degradation.py), over the
 steps of the workflow: no result is shown that nobody has computed. Whoever has the weights makes
-the second from a run's pictures. The photographs come with scikit-image and are in the public
+the second from a run's pictures, as `quick_restore` has it from scripts/demo.sh. The photographs come with scikit-image and are in the public
 domain or CC0: coffee, cat, camera, rocket, astronaut, Hubble deep field (see NOTICE).
 """
 
@@ -92,12 +92,14 @@ class Card:
     title: str
     does: str
     way: str
-    goes_in: Callable[[], Image.Image]
+    goes_in: Callable[[], Image.Image] | None = None
+    """None where before and after can be shown."""
 
 
 CAT, CUP = (60, 0, 400, 240), (64, 0, 576, 400)
 FACE = (80, 0, 368, 200)
 CARDS = {
+    "quick_restore": Card("Quick restore", "No download", "the bundled light model > photo's colors"),
     "diffbir_v2_upscale": Card(
         "DiffBIR v2", "Upscale x4", "BSRNet x4 > SD 2.1 + control > 50 steps",
         lambda: damaged(photo("chelsea", CAT), seed=21),
@@ -173,16 +175,16 @@ CARDS = {
         lambda: scratched(photo("camera")),
     ),
 }  # fmt: skip
-"""By workflow; `quick_restore` shows what it really does (scripts/demo.py)."""
+"""By workflow."""
 
 
-def draw(card: Card) -> Image.Image:
+def draw(card: Card, picture: Image.Image, label: str) -> Image.Image:
     sheet = Image.new("RGB", (SIDE, SIDE), DARK)
-    sheet.paste(ImageOps.fit(card.goes_in(), (SIDE, PHOTO), Image.Resampling.BICUBIC))
+    sheet.paste(ImageOps.fit(picture, (SIDE, PHOTO), Image.Resampling.BICUBIC))
     pen = ImageDraw.Draw(sheet)
-    label = ImageFont.load_default(17)
-    pen.rounded_rectangle((10, 10, 24 + pen.textlength("goes in", label), 38), 8, DARK)
-    pen.text((17, 14), "goes in", PALE, label)
+    small = ImageFont.load_default(17)
+    pen.rounded_rectangle((10, 10, 24 + pen.textlength(label, small), 38), 8, DARK)
+    pen.text((17, 14), label, PALE, small)
     pen.text((20, PHOTO + 10), card.title, LIGHT, ImageFont.load_default(36))
     pen.text((20, PHOTO + 60), card.does, PALE, ImageFont.load_default(25))
     pen.text((20, PHOTO + 109), card.way, LIGHT, fitting(pen, card.way))
@@ -201,22 +203,27 @@ def split(before: Path, after: Path) -> Image.Image:
     earlier = Image.open(before).convert("RGB").resize(result.size, Image.Resampling.BICUBIC)
     middle = result.width // 2
     result.paste(earlier.crop((0, 0, middle, result.height)))
-    result = ImageOps.contain(result, (SIDE, SIDE), Image.Resampling.LANCZOS)
-    middle = result.width // 2
+    result = ImageOps.fit(result, (SIDE, PHOTO), Image.Resampling.LANCZOS)
+    middle = SIDE // 2
     ImageDraw.Draw(result).line([(middle, 0), (middle, result.height)], "white", 2)
     return result
+
+
+def save(name: str, picture: Image.Image) -> None:
+    picture.save(FOLDER / f"{name}.jpg", quality=82, optimize=True)
 
 
 def main() -> None:
     if sys.argv[1:]:
         name, before, after = sys.argv[1:]
-        split(Path(before), Path(after)).save(FOLDER / f"{name}.jpg", quality=85)
+        save(name, draw(CARDS[name], split(Path(before), Path(after)), "before and after"))
         return
     from build import register_pack
 
     register_pack()
     for name, card in CARDS.items():
-        draw(card).save(FOLDER / f"{name}.jpg", quality=82, optimize=True)
+        if card.goes_in:
+            save(name, draw(card, card.goes_in(), "goes in"))
 
 
 if __name__ == "__main__":

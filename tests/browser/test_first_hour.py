@@ -7,7 +7,7 @@ import json
 import pytest
 
 from restoration.tests.browser.conftest import ROOT, WORKFLOWS, open_tab
-from restoration.tests.browser.test_workflows import PROMPT, without_titles
+from restoration.tests.browser.test_workflows import PROMPT, SETTLED, without_titles
 from restoration.tests.core_chinese import CATEGORIES, NODES, plain
 
 pytestmark = pytest.mark.browser
@@ -105,6 +105,7 @@ def test_templates_are_listed_under_our_name_with_a_picture_each(
         picture = card.locator("img").first.element_handle()
         page.wait_for_function("picture => picture.naturalWidth > 100", arg=picture, timeout=5000)
     cards(templates).first.scroll_into_view_if_needed()
+    page.wait_for_timeout(SETTLED)  # what comes back into view fades in again
     page.screenshot(path=screenshots / "templates.png")
 
 
