@@ -168,7 +168,8 @@ def finish(
         before = match_batch(before, batch, "reference")
         content = correct_color(content, before, color_correction_method)
     if weight:
-        content = torch.lerp(content, resize(before, height, width), weight)
+        # From the picture as it would be seen, or what lies beyond white would outweigh the blend.
+        content = torch.lerp(content.clamp(0, 1), resize(before, height, width), weight)
     alpha = info.alpha
     if alpha is not None:
         alpha = resize(match_batch(alpha, batch, "info"), *info.output_size)

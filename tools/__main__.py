@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -31,6 +32,27 @@ def register_pack() -> None:
     spec.loader.exec_module(module)
 
 
-if __name__ == "__main__":
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def run() -> int:
+    """The command line as a program: an interrupt never shows a traceback, and ends cleanly."""
+    interrupt = signal.getsignal(signal.SIGINT)  # ignored where a shell started us so
+    if interrupt is signal.default_int_handler:
+        # Nothing is at work while libraries load, and some of them swallow the exception.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     register_pack()
-    sys.exit(importlib.import_module(f"{PACKAGE}.tools.commands").main())
+    commands = importlib.import_module(f"{PACKAGE}.tools.commands")
+    parser = commands.command_parser()  # which loads them
+    signal.signal(signal.SIGINT, interrupt)
+    for name in ("SIGTERM", "SIGHUP"):  # the second one when a terminal is closed; not on Windows
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # names in any script
+    return commands.main(parser=parser)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

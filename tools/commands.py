@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
+ABOUT = "Looks at weight files, converts them, and sends folders of pictures through a workflow."
 
-def parser() -> argparse.ArgumentParser:
+
+def command_parser() -> argparse.ArgumentParser:
     """Of all commands; each sets `run`."""
-    top = argparse.ArgumentParser(prog="python -m tools", description=__doc__)
-    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    top = argparse.ArgumentParser(prog="python -m tools", description=ABOUT)
+    commands = top.add_subparsers(metavar="COMMAND")
     for module in ("weights", "folder_runner"):
         importlib.import_module(f".{module}", __package__).add_commands(commands)
     return top
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, parser: argparse.ArgumentParser | None = None
+) -> int:
     """Runs one command; its exit code."""
-    options = parser().parse_args(arguments)
+    parser = parser or command_parser()
+    options = parser.parse_args(arguments)
+    if "run" not in options:
+        parser.print_help()
+        return 2
     try:
         return options.run(options)
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted.\n")
         return 130
+    except BrokenPipeError:  # head and less close the pipe when they have seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still unsaid
+        return 1

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ..common.state_dict import CheckpointError, StateDict, unwrapped
+from .diagnosis import PICKLES, SAFETENSORS, size_words
 from .files import (
-    SAFETENSORS,
     Source,
     contents_size,
     network_files,
     read_weights,
     replacing,
+    sort_metadata,
 )
 from .files import sha256 as digest_of
 from .known import CONTROL, UNET, Found, identify
@@ -84,8 +86,23 @@ def _names(sources: Sequence[Source]) -> str:
     return " and ".join(str(Path(*source.paths[0].parts[-2:])) for source in sources)
 
 
+def _whole(source: Source) -> str:
+    """What a file is that needs no other; empty: half of a release, or nothing by itself."""
+    with contextlib.suppress(CheckpointError):
+        found = identify(source.contents, source.name, source.metadata)
+        if found.part == "whole":
+            return found.what
+    return ""
+
+
 def _pair(sources: Sequence[Source]) -> Found:
     """Both networks of a release, in either order."""
+    for source in sources:
+        if what := _whole(source):
+            raise CheckpointError(
+                f"{_names(sources)} make no pair, for {source.name} is {what}: convert them one by "
+                "one. Two files together are a UNet and its control network."
+            )
     weights = [unwrapped(source.contents) for source in sources]
     order = sorted(weights, key=lambda each: any(key.startswith("controlnet_") for key in each))
     joined: StateDict = {}
@@ -125,9 +142,12 @@ def default_name(found: Found, sources: Sequence[Source]) -> str:
 
 
 def target_of(output: Path | None, found: Found, sources: Sequence[Source]) -> Path:
-    """The file to write: `output`, or the usual name in that folder, or beside the source."""
-    if output is not None and not output.is_dir():
-        return output if output.suffix else output.with_suffix(".safetensors")
+    """The file to write: `output` where it ends in .safetensors, else the usual name in that folder
+    (there or not yet), or beside the source."""
+    if output is not None and output.suffix.lower() in SAFETENSORS and not output.is_dir():
+        return output
+    if output is not None and output.suffix.lower() in PICKLES:
+        raise CheckpointError(f"{output} should end in .safetensors: that is what is written.")
     beside = sources[0].paths[0].parent
     if len(sources) == 2 and beside.name in PAIR:
         beside = beside.parent
@@ -155,26 +175,32 @@ def sidecar(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 
 
-def convert(paths: Sequence[Path], output: Path | None = None, force: bool = False) -> Converted:
+def convert(
+    paths: Sequence[Path],
+    output: Path | None = None,
+    force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Converted:
     """Writes one safetensors from published files, and its sha256 beside it.
 
     All or nothing: a run that is cut off leaves no half file, and the next one finishes it. A
     file made from the same sources is recognised and left alone; any other is replaced only with
-    `force`. Raises CheckpointError.
+    `force`. say: hears what takes a while. Raises CheckpointError.
     """
+    say("Reading ...")
     sources = [read_weights(path) for path in sources_of(paths)]
     found = gather(sources)
     target = target_of(output, found, sources)
-    if target.suffix.lower() not in SAFETENSORS:
-        raise CheckpointError(f"{target} should end in .safetensors: that is what is written.")
     if any(target.resolve() == path.resolve() for source in sources for path in source.paths):
         raise CheckpointError(f"{target} is the source: choose another output.")
     metadata = metadata_of(found, sources)
     if target.exists() and not force:
         return Converted(target, found, _finish(target, metadata), written=False)
     _check_space(target, found.weights)
+    say(f"Writing {target} ({size_words(contents_size(found.weights))}) ...")
     with replacing(target) as part:
         save_file(_apart(found.weights), part, metadata)
+        sort_metadata(part)
         digest = digest_of(part)
         # Before the new file takes its place: the old digest would call it damaged.
         sidecar(target).unlink(missing_ok=True)
@@ -213,7 +239,12 @@ def _write_sidecar(target: Path, digest: str) -> None:
 
 
 def _check_space(target: Path, weights: StateDict) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise CheckpointError(
+            f"{target.parent} is a file, and {target.name} cannot lie in it: choose another --output."
+        ) from None
     needed, free = contents_size(weights) + HEADROOM, shutil.disk_usage(target.parent).free
     if needed > free:
         raise CheckpointError(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import pickle
+import pickletools
 import re
 import struct
+import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ..common.state_dict import CheckpointError, StateDict
+from .diagnosis import AGAIN, SAFETENSORS, weights_problem
 
-SAFETENSORS = (".safetensors", ".sft")
-PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 NETWORK = "diffusion_pytorch_model"
 """How diffusers names the file of a network in its folder."""
+NETWORK_STEMS = (NETWORK, "pytorch_model")
 SHARD = re.compile(r"-\d{5}-of-(\d{5})$")
 CHUNK = 1 << 22
 DAMAGE = (
@@ -93,12 +97,8 @@ def network_files(folder: Path) -> tuple[Path, ...]:
 
 
 def _read(path: Path) -> tuple[Any, dict[str, str]]:
-    if not path.is_file():
-        raise CheckpointError(f"There is no file {path}.")
-    if not path.stat().st_size:
-        raise CheckpointError(f"{path.name} is empty: download it again.")
-    if what := _no_weights_at_all(path):
-        raise CheckpointError(f"{path.name} holds no weights: it is {what}")
+    if problem := weights_problem(path):
+        raise CheckpointError(problem)
     try:
         if path.suffix.lower() in SAFETENSORS:
             with safe_open(path, "pt") as file:
@@ -106,47 +106,53 @@ def _read(path: Path) -> tuple[Any, dict[str, str]]:
             return load_file(path), metadata
         return _read_pickle(path), {}
     except pickle.UnpicklingError as error:
-        raise CheckpointError(unsafe_sentence(path.name, error)) from error
+        raise CheckpointError(unsafe_sentence(path, error)) from error
     except DAMAGE as error:
-        raise CheckpointError(
-            f"{path.name} cannot be read: {_first_line(error)}. The download may be incomplete; "
-            "compare its size with the published one and download it again."
-        ) from error
+        raise CheckpointError(f"{path.name} is damaged ({_short(error)}): {AGAIN}.") from error
 
 
 def _read_pickle(path: Path) -> Any:
     """Only tensors and plain containers; anything else in the file raises UnpicklingError."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"PK"
     # Only the newer of torch's formats can be mapped into memory.
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+    mapped = True if zipfile.is_zipfile(path) else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on how the file was written, which the user cannot change
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
-def unsafe_sentence(name: str, error: Exception) -> str:
+def unsafe_sentence(path: Path, error: Exception) -> str:
     """Why a pickle is refused, and what to do."""
-    wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-    needs = f"it asks for {wanted[1]}" if wanted else "it is damaged or no pickle of weights"
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    wanted = named[1] if named else _first_wish(path)
+    if not wanted:
+        return f"{path.name} is damaged (its pickle makes no sense): {AGAIN}."
     return (
-        f"{name} needs more than tensors: {needs}. Loading it would let the file run code, so it "
-        "is refused. Look for a safetensors version at its authors. If you trust them, load it "
-        "with torch.load(..., weights_only=False) on a machine without your data, save its "
-        "state_dict with torch.save, and convert that."
+        f"{path.name} needs more than tensors: it asks for {wanted}. Loading it would let the file "
+        "run code, so it is refused. Look for a safetensors version at its authors. If you trust "
+        "them, load it with torch.load(..., weights_only=False) on a machine without your data, "
+        "save its state_dict with torch.save, and convert that."
     )
 
 
-def _no_weights_at_all(path: Path) -> str:
-    """What a download that went wrong is, and what to do; empty: it may be weights."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer. Run git lfs pull, or download the file itself."
-    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "a web page. Use the download link, not the address of the page."
+def _first_wish(path: Path) -> str:
+    """The first thing that a plain pickle asks for, taken apart without running it. torch names
+    it only in pickles of protocol 2."""
+    words: list[str] = []
+    with path.open("rb") as file, contextlib.suppress(*DAMAGE):
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == "GLOBAL":
+                return str(argument).replace(" ", ".")
+            if opcode.name == "STACK_GLOBAL":
+                return ".".join(words[-2:])
+            if isinstance(argument, str):
+                words.append(argument)
     return ""
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _short(error: Exception) -> str:
+    """The first sentence of a library's message."""
+    first = (str(error).splitlines() or [""])[0].partition(". ")[0]
+    return first.rstrip(".") or type(error).__name__
 
 
 def sha256(path: Path) -> str:
@@ -172,6 +178,19 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sort_metadata(path: Path) -> None:
+    """Puts a safetensors file's metadata in order, which its writer leaves to chance: equal
+    contents then have equal sha256."""
+    with path.open("rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        ordered = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(ordered) <= length:  # else written in another way: still right
+            file.seek(8)
+            file.write(ordered.ljust(length))
 
 
 def _umask() -> int:

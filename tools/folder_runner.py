@@ -11,8 +11,9 @@ import io
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ from ..scripts.comfy_host import (
     HostError,
     Progress,
     PromptError,
+    Result,
     read_host,
 )
 from .files import replacing
-from .manifest import NAME, Manifest, Record
+from .manifest import NAME, Key, Manifest, Record
 from .workflow import Job, load_workflow, make_job, title
 
 CRASHES = 2
@@ -50,8 +52,11 @@ def _in_folder(folder: Path, recursive: bool, output: Path) -> Iterator[tuple[Pa
 
     for path in sorted(folder.rglob("*") if recursive else folder.iterdir()):
         ours = output.resolve() in path.resolve().parents
-        if path.is_file() and path.suffix.lower() in EXTENSIONS and not ours:
-            yield path, path.relative_to(folder)
+        name = path.relative_to(folder)
+        # Beside every photo on a foreign disk, macOS leaves ._photo.jpg, which is none.
+        hidden = any(part.startswith(".") for part in name.parts)
+        if path.is_file() and path.suffix.lower() in EXTENSIONS and not ours and not hidden:
+            yield path, name
 
 
 def find_inputs(arguments: Sequence[str], recursive: bool, output: Path) -> dict[Path, Path]:
@@ -150,27 +155,78 @@ class Server:
             self._ours.__enter__()
 
 
+WATCH = """
+import contextlib, os, shutil, signal, sys, time
+if not sys.stdin.buffer.read():
+    with contextlib.suppress(OSError):
+        os.kill(int(sys.argv[1]), signal.SIGTERM)
+        time.sleep(5)
+        os.kill(int(sys.argv[1]), getattr(signal, "SIGKILL", signal.SIGTERM))
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+"""Reads until its input is closed. If nothing was said before, its parent was killed."""
+
+
+class OwnServer(ComfyServer):
+    """A ComfyUI with its own models and custom nodes, which ends with this process, also when that
+    is killed: it would keep its memory for ever, and the next run would lack it."""
+
+    arguments: Sequence[str] = ()
+    """Of the command line, for ComfyUI's."""
+    _watch: subprocess.Popen[bytes] | None = None
+
+    def _prepare_base(self) -> None:
+        super()._prepare_base()
+        paths = self.base / "folders.yaml"
+        paths.write_text(json.dumps(_model_paths(self.host.path)), "utf-8")  # which is YAML, too
+        self.extra_arguments = ["--extra-model-paths-config", str(paths), *self.arguments]
+
+    def _start(self) -> None:
+        super()._start()
+        assert self._process
+        self._watch = subprocess.Popen(
+            [sys.executable, "-c", WATCH, str(self._process.pid), str(self.base)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        with _undisturbed():
+            super().close()
+            if self._watch is not None:
+                self._watch.communicate(b"closed")
+                self._watch = None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No Ctrl-C cuts the block short; the one that led here has been heard."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone hears it
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @contextlib.contextmanager
 def serving(options: argparse.Namespace) -> Iterator[Server]:
     """The server that the command line names."""
     if options.server:
-        yield Server(ComfyClient(options.server.rstrip("/")))
+        url = options.server if "://" in options.server else f"http://{options.server}"
+        yield Server(ComfyClient(url.rstrip("/")))
         return
     host = read_host(options.comfyui, "--comfyui")
     if host is None:
         raise UsageError(f"{options.comfyui} holds no ComfyUI: --comfyui names its folder.")
-    with tempfile.TemporaryDirectory() as folder:
-        paths = Path(folder) / "extra_model_paths.yaml"
-        paths.write_text(json.dumps(_model_paths(host.path)), "utf-8")  # which is YAML, too
-        own = ComfyServer(
-            host,
-            install="none" if _holds_pack(host.path) else "symlink",
-            extra_arguments=["--extra-model-paths-config", str(paths), *options.comfyui_argument],
-            cpu=options.cpu,
-        )
-        print(f"Starting ComfyUI {host.version} ...", file=sys.stderr)
-        with own:
-            yield Server(own, own)
+    own = OwnServer(host, install="none" if _holds_pack(host.path) else "symlink", cpu=options.cpu)
+    own.arguments = options.comfyui_argument
+    print(f"Starting ComfyUI {host.version} ...", file=sys.stderr)
+    with own:
+        yield Server(own, own)
 
 
 def check_nodes(client: ComfyClient, job: Job) -> None:
@@ -223,7 +279,7 @@ def process(
     """Sends one picture through the workflow and saves what comes back; its part of a record."""
     from PIL import Image
 
-    from .pictures import SUFFIXES, lr_psnr, read_picture, save_picture
+    from .pictures import SUFFIXES, alpha_problem, lr_psnr, read_picture, save_picture
 
     picture = read_picture(path)
     client = server.client
@@ -233,7 +289,7 @@ def process(
     if not images:
         raise PromptError("The workflow saved no image: it needs a Save Image node.")
     kind = saving.kind_for(path)
-    outputs, opened = [], []
+    outputs, opened, lost = [], [], []
     for number, image in enumerate(images, 1):
         tail = f"_{number}" if len(images) > 1 else ""
         target = saving.folder / name.with_name(f"{name.name}{tail}{SUFFIXES[kind]}")
@@ -242,6 +298,7 @@ def process(
             width, height = save_picture(data, picture, part, kind, saving.quality)
             digest = hashlib.sha256(part.read_bytes()).hexdigest()
         opened.append(Image.open(io.BytesIO(data)))
+        lost.append(alpha_problem(picture, (width, height), kind))
         outputs.append(
             {
                 "file": target.relative_to(saving.folder).as_posix(),
@@ -250,31 +307,49 @@ def process(
                 "height": height,
             }
         )
-    kept = [word for word, there in (("exif", picture.exif), ("icc", picture.icc)) if there]
+    lost = list(dict.fromkeys(filter(None, lost)))
+    alpha = picture.alpha is not None and not lost
+    held = {"exif": picture.exif, "icc": picture.icc, "alpha": alpha}
     return {
         "outputs": outputs,
         "seconds": round(result.seconds, 3),
         "metrics": {
             "input_size": list(picture.size),
             "lr_psnr": lr_psnr(picture.pixels, opened),
+            "texts": texts(result),
         },
-        "kept": kept,
-        "notes": list(picture.notes),
+        "kept": [word for word, there in held.items() if there],
+        "notes": [*picture.notes, *lost],
     }
 
 
-def copied(record: Record, name: Path, folder: Path) -> list[dict[str, Any]]:
-    """The outputs of an equal picture under this one's name as well; those already there."""
-    outputs = []
+def texts(result: Result) -> dict[str, str]:
+    """What nodes said, by their id: so figures of Restoration Metrics are in the manifest."""
+    said = {node: output.get("text") for node, output in result.outputs.items()}
+    return {
+        node: text if isinstance(text, str) else "\n".join(map(str, text))
+        for node, text in said.items()
+        if text
+    }
+
+
+def copied(record: Record, name: Path, manifest: Manifest, key: Key) -> Record:
+    """The record of an equal picture under this one's name: its outputs are copied unless they are
+    there. Empty when all are."""
+    outputs, fresh = [], False
     for number, each in enumerate(record["outputs"], 1):
+        folder = manifest.path.parent
         source = folder / each["file"]
         tail = f"_{number}" if len(record["outputs"]) > 1 else ""
         target = folder / name.with_name(f"{name.name}{tail}{source.suffix}")
-        if target != source and not target.exists():
+        file = target.relative_to(folder).as_posix()
+        if not manifest.holds(file, key):
+            fresh = True
             with replacing(target) as part:
                 shutil.copyfile(source, part)
-        outputs.append({**each, "file": target.relative_to(folder).as_posix()})
-    return outputs
+        outputs.append({**each, "file": file})
+    parts = ("seconds", "metrics", "kept", "notes")
+    return {"outputs": outputs, **{part: record[part] for part in parts}} if fresh else {}
 
 
 # -- all of them -----------------------------------------------------------------------------------
@@ -335,7 +410,8 @@ def run_all(
 ) -> Tally:
     """Every picture that is not done yet; an error is written down and the next one follows.
 
-    Raises HostError when the server is gone for good; what was done until then is in the manifest.
+    Raises HostError when the server is gone for good, and UsageError when it refuses the workflow
+    whatever the picture; what was done until then is in the manifest.
     """
     manifest = Manifest(saving.folder / NAME)
     version, tally = server.version(), Tally()
@@ -352,19 +428,24 @@ def run_all(
                 "comfyui": version,
             }
             gone: HostError | None = None
+            refused = False
             try:
                 record["input_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-                known = manifest.done(job.key(record["input_sha256"]))
-                if known and not again:
-                    outputs = copied(known, name, saving.folder)
+                key = job.key(record["input_sha256"])
+                if not again and (known := manifest.done(key)):
+                    copy = copied(known, name, manifest, key)
+                    if copy:
+                        copy["notes"] = [*copy["notes"], f"copied, for {known['input']} is equal"]
+                        manifest.add(record | copy | {"status": "done", "finished": _now()})
                     tally.skipped += 1
-                    display.finish(path, f"skipped, already {outputs[0]['file']}")
+                    display.finish(path, f"skipped, {'copied' if copy else 'done already'}")
                     continue
                 arguments = (path, record["input_sha256"], name, job, server, saving)
                 record |= process(*arguments, display.step, timeout)
             except (PromptError, HostError, OSError, HTTPException, ValueError) as error:
                 record |= {"status": "failed", "error": f"{error}" or type(error).__name__}
                 tally.failed += 1
+                refused = isinstance(error, PromptError) and _refuses_all(error, job)
                 if isinstance(error, HostError | OSError | HTTPException):
                     gone = _gone(server)
                 display.finish(path, f"failed: {record['error']}")
@@ -374,11 +455,24 @@ def run_all(
                 server.succeeded()
                 files = ", ".join(each["file"] for each in record["outputs"])
                 display.finish(path, f"{files} ({record['seconds']:.1f} s)")
-            record["finished"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+            record["finished"] = _now()
             manifest.add(record)
+            if refused:
+                said = f"{record['error']}. It would refuse every picture."
+                raise UsageError(f"{said} So far: {tally}.")
             if gone is not None:
                 raise HostError(f"{gone} So far: {tally}; run the command again to go on.")
     return tally
+
+
+def _refuses_all(error: PromptError, job: Job) -> bool:
+    """Whether the server refused the workflow for something else than the picture."""
+    nodes = error.details.get("node_errors") or {}
+    return bool(nodes) and job.node not in nodes
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def _gone(server: Server) -> HostError | None:
@@ -398,6 +492,8 @@ def run_command(options: argparse.Namespace) -> int:
         prompt = load_workflow(options.workflow)
         job = make_job(prompt, options.set, options.seed, options.input_node, saving.settings)
         inputs = find_inputs(options.inputs, options.recursive, options.output)
+        if options.output.exists() and not options.output.is_dir():
+            raise UsageError(f"{options.output} is a file: --output names a folder.")
         with serving(options) as server:
             server.version()
             check_nodes(server.client, job)
@@ -436,7 +532,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("-r", "--recursive", action="store_true", help="folders in folders, too")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
-        help="change a value; NODE is an id, a title or a class",
+        help="change a value; NODE is an id, a title or a class, needed where several have INPUT",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, help="for every seed of the workflow")
     parser.add_argument("--input-node", metavar="NODE", help="which Load Image takes the pictures")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +11,10 @@ from typing import Any
 
 from ..common.state_dict import CheckpointError
 from ..scripts.comfy_host import PACK_ROOT, HostError, find_host
-from ..seesr.config import TAG_LISTS
 from ..workflows.files import FILES
-from .files import PICKLES, SAFETENSORS, read_weights
-from .known import DIFFBIR_VERSIONS, identify
+from .diagnosis import PICKLES, SAFETENSORS, weights_problem
+from .files import read_weights
+from .known import DIFFBIR_VERSIONS, identify, other_file
 
 DEFAULTS = {
     "checkpoints": ("checkpoints",),
@@ -24,7 +24,9 @@ DEFAULTS = {
 }
 """Kinds of models that the pack's workflows use, and ComfyUI's own folders for them."""
 LOOKED_INTO = ("controlnet", "restoration")
-"""Where the loaders of the pack look; other kinds are for core's loaders."""
+"""Where the loaders of the pack look; other kinds, for core's loaders, are only told from what is
+no file of weights at all."""
+WORKFLOWS = PACK_ROOT / "workflows"
 DIFFBIR_STEMS = {Path(name).stem for name in DIFFBIR_VERSIONS}
 
 
@@ -40,6 +42,8 @@ class Row:
     url: str
     """Of the published file; empty: no workflow names it."""
     problem: str = ""
+    workflows: tuple[str, ...] = ()
+    """The shipped ones that name it."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,20 +110,40 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
 
 
+def needed() -> dict[str, set[str]]:
+    """Shipped workflow -> the files it names."""
+    return {
+        path.stem: set(_models(json.loads(path.read_text("utf-8"))))
+        for path in sorted(WORKFLOWS.glob("*.json"))
+    }
+
+
+def _models(part: Any) -> Iterator[str]:
+    """The names in `models` lists, as the frontend reads them, at any depth of a workflow."""
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _models(each)
+    if isinstance(part, dict) and isinstance(part.get("models"), list):
+        yield from (model["name"] for model in part["models"])
+
+
 def _is(path: Path, name: str) -> bool:
-    """Whether a path is the file, or its conversion."""
-    converted = str(PurePosixPath(name).with_suffix(".safetensors"))
-    return any(path.as_posix().endswith(f"/{each}") for each in (name, converted))
+    """Whether a path is the file, or the same in another format: authors offer several, and a
+    conversion is one."""
+    published = PurePosixPath(name)
+    formats = (*SAFETENSORS, *PICKLES)
+    suffixes = formats if published.suffix in formats else (published.suffix,)
+    place = path.as_posix()
+    return any(place.endswith(f"/{published.with_suffix(suffix)}") for suffix in suffixes)
 
 
-def _looked_into(path: Path) -> tuple[str, str]:
+def _looked_into(path: Path, kind: str) -> tuple[str, str]:
     """(what it is, what is wrong with it), each may be empty."""
-    if expected := TAG_LISTS.get(path.name):
-        if hashlib.sha256(path.read_bytes()).hexdigest() == expected:
-            return "", ""
-        return "", f"{path.name} is not the published list (its sha256 differs): get it again."
+    if found := other_file(path):
+        return found.what, found.problem
     if path.suffix.lower() not in (*SAFETENSORS, *PICKLES):
         return "", ""
+    if kind not in LOOKED_INTO:
+        return "", weights_problem(path)
     try:
         source = read_weights(path)
         found = identify(source.contents, source.name, source.metadata)
@@ -132,7 +156,7 @@ def _looked_into(path: Path) -> tuple[str, str]:
 def installed(folders: Mapping[str, Sequence[Path]]) -> list[Row]:
     """Every model that the shipped workflows name and where it is, kind by kind; then what else
     of the methods lies in `restoration`, and in `controlnet` under a published name."""
-    rows = []
+    rows, workflows = [], needed()
     for kind in DEFAULTS:
         files = [path for folder in folders.get(kind, ()) for path in _files(folder)]
         hits: set[Path] = set()
@@ -140,13 +164,14 @@ def installed(folders: Mapping[str, Sequence[Path]]) -> list[Row]:
             if place != kind:
                 continue
             paths = [path for path in files if _is(path, name)]
-            seen = [_looked_into(path) for path in paths] if kind in LOOKED_INTO else []
+            seen = [_looked_into(path, kind) for path in paths]
             what = "; ".join(dict.fromkeys(what for what, _ in seen if what))
             problem = " ".join(problem for _, problem in seen if problem)
-            rows.append(Row(name, kind, what, tuple(map(str, paths)), url, problem))
+            users = tuple(title for title, names in workflows.items() if name in names)
+            rows.append(Row(name, kind, what, tuple(map(str, paths)), url, problem, users))
             hits.update(paths)
         for path in (path for path in files if path not in hits and _may_be_ours(path, kind)):
-            what, problem = _looked_into(path)
+            what, problem = _looked_into(path, kind)
             if what:
                 rows.append(Row(path.name, kind, what, (str(path),), "", problem))
     return rows

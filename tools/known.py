@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from ..common.hint_encoder import hint_encoder_config
@@ -21,9 +24,10 @@ from ..diffbir.config import SD21
 from ..pasd import checkpoint as pasd
 from ..pasd.config import PASDConfig, Variant
 from ..seesr import checkpoint as seesr
-from ..seesr.config import RAM, SD2
+from ..seesr.config import RAM, SD2, TAG_LISTS
 from ..seesr.tagger import Tagger
 from . import layouts
+from .diagnosis import file_problem
 
 UNET, CONTROL = pasd.UNET_PREFIX, pasd.CONTROL_PREFIX
 """Prefixes of a converted file; SeeSR's are the same."""
@@ -38,6 +42,7 @@ DIFFBIR_VERSIONS = {
     "face_full_v1.ckpt": "v1 face",
 }
 """Published names: the files have the same keys and shapes, so only the name tells."""
+YUNET = "face_detection_yunet_2023mar.onnx"
 ENCODER_MARKS = ("to_rgbs", "preprocesser")
 """What PASD's image encoder has and that of an ordinary ControlNet has not."""
 Part = Literal["unet", "control network", "whole"]
@@ -86,6 +91,31 @@ class Found:
     @property
     def complete(self) -> bool:
         return not self.difference and not self.problem
+
+
+def other_file(path: Path) -> Found | None:
+    """A file of the pack that holds no tensors, by its name: a list of tags or the face detector;
+    None: it has another name, or is not there."""
+    if not path.is_file():
+        return None
+    if expected := TAG_LISTS.get(path.name):
+        same = hashlib.sha256(path.read_bytes()).hexdigest() == expected
+        problem = (
+            ""
+            if same
+            else f"{path.name} is not the published list (its sha256 differs): get it again."
+        )
+        what = "thresholds for RAM's tags" if "threshold" in path.name else "RAM's list of tags"
+        found = Found("seesr", "published", what, "whole", "restoration", {}, problem=problem)
+    elif path.name == YUNET:
+        note = "known by its name; what is in it shows when OpenCV loads it"
+        found = Found(
+            "faces", "2023mar", "YuNet, which finds faces", "whole", "restoration", {},
+            notes=(note,), problem=file_problem(path),
+        )  # fmt: skip
+    else:
+        return None
+    return found
 
 
 def identify(
@@ -318,7 +348,9 @@ def _stage_1(weights: StateDict, what: str) -> Found:
         notes = ("not checked key by key: that takes the library spandrel, which ComfyUI has",)
     else:
         try:
-            ModelLoader().load_from_state_dict(dict(weights))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the networks' code
+                ModelLoader().load_from_state_dict(dict(weights))
         except Exception as error:  # whatever the network of an unsuited file raises
             problem = f"spandrel cannot load it: {' '.join(str(error).split())[:300]}"
     return Found(

@@ -12,6 +12,8 @@ from .workflow import canonical
 
 Record = dict[str, Any]
 NAME = "manifest.jsonl"
+Key = tuple[str, str, str]
+"""Input, workflow and settings: what makes two runs the same."""
 
 
 class Manifest:
@@ -21,7 +23,8 @@ class Manifest:
         """Reads what is there. A last line that a crash cut off is taken away; any other line
         that is no record raises ValueError."""
         self.path = path
-        self._done: dict[tuple[str, str, str], Record] = {}
+        self._done: dict[Key, list[Record]] = {}
+        self._owner: dict[str, Key] = {}
         if not path.exists():
             return
         lines = path.read_bytes().split(b"\n")
@@ -44,14 +47,19 @@ class Manifest:
             canonical(record["settings"]),
         )
         if record["status"] == "done":
-            self._done[key] = record
+            self._done.setdefault(key, []).append(record)
+            self._owner.update({each["file"]: key for each in record["outputs"]})
 
-    def done(self, key: tuple[str, str, str]) -> Record | None:
-        """The record of a finished run whose files are all still there, else None."""
-        record = self._done.get(key)
-        folder = self.path.parent
-        whole = record and all((folder / each["file"]).is_file() for each in record["outputs"])
-        return record if whole else None
+    def done(self, key: Key) -> Record | None:
+        """The last record of a finished run whose files are all still its own, else None."""
+        for record in reversed(self._done.get(key, [])):
+            if all(self.holds(each["file"], key) for each in record["outputs"]):
+                return record
+        return None
+
+    def holds(self, file: str, key: Key) -> bool:
+        """Whether a file is there and no other run has written it since this one."""
+        return self._owner.get(file) == key and (self.path.parent / file).is_file()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Appends a record; it is on the disk when this returns."""

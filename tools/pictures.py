@@ -52,6 +52,8 @@ class Picture:
     icc: bytes | None
     exif: bytes | None
     """Without what is no longer true of a result."""
+    alpha: Image.Image | None
+    """Upright, which Load Image keeps apart from the picture; None: nothing is transparent."""
     notes: tuple[str, ...]
 
 
@@ -61,9 +63,9 @@ def read_picture(path: Path) -> Picture:
         return _read(path)
     except UnidentifiedImageError:
         raise OSError(f"{path.name} is no picture that can be read") from None
-    except OSError:
-        raise
-    except (SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+    except (
+        OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError,
+    ) as error:  # fmt: skip
         raise OSError(f"{path.name} cannot be read as a picture: {error}") from error
 
 
@@ -72,6 +74,7 @@ def _read(path: Path) -> Picture:
     with Image.open(io.BytesIO(data)) as image:  # one of its own: what is deleted stays deleted
         exif, note = _exif(image)
     notes = [note] if note else []
+    repacked = False
     with Image.open(io.BytesIO(data)) as image:
         image.load()
         # Of a phone's MPO, Load Image takes the first frame only.
@@ -79,15 +82,21 @@ def _read(path: Path) -> Picture:
         upright = ImageOps.exif_transpose(image)
         size, suffix = upright.size, path.suffix.lower()
         icc = image.info.get("icc_profile") or None
+        alpha = _alpha(upright) if frames == 1 else None
+        if upright.mode[0] in "IF":
+            # Load Image cuts such numbers off at 255, which leaves a white picture.
+            upright, repacked = _eight_bit(upright), True
+            notes.append("sent with 8 of its 16 bits")
         if icc is not None and (space := icc[16:20]) != b"RGB ":
             # Load Image reads the numbers as they are, and its RGB cannot carry this profile.
-            upright, icc = _to_srgb(upright, icc), None
-            packed = io.BytesIO()
-            upright.save(packed, "PNG")
-            data, suffix, frames = packed.getvalue(), ".png", 1
+            upright, icc, repacked = _to_srgb(upright, icc), None, True
             notes.append(
                 f"converted from its {space.decode('ascii', 'replace').strip()} profile to sRGB"
             )
+        if repacked:
+            packed = io.BytesIO()
+            upright.save(packed, "PNG")
+            data, suffix, frames = packed.getvalue(), ".png", 1
         plain = frames == 1 and upright.mode in EIGHT_BIT
         return Picture(
             data,
@@ -96,8 +105,27 @@ def _read(path: Path) -> Picture:
             size,
             icc,
             exif,
+            alpha,
             tuple(notes),
         )
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return None
+    alpha = image.convert("RGBA").getchannel("A")
+    return None if alpha.getextrema() == (255, 255) else alpha
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Of a gray picture in 16 bits."""
+    numbers = np.asarray(image)
+    if image.mode == "F" or numbers.min() < 0 or numbers.max() > 65535:
+        raise OSError(
+            f"it holds numbers from {numbers.min():g} to {numbers.max():g} in mode {image.mode}, "
+            "expected 8 or 16 bits: save it with those"
+        )
+    return Image.fromarray(np.rint(numbers / 257).astype(np.uint8))
 
 
 def _to_srgb(image: Image.Image, icc: bytes) -> Image.Image:
@@ -131,7 +159,7 @@ def save_picture(
     """Writes what ComfyUI made, with the photo's EXIF and ICC profile. Returns width, height.
 
     kind: of `SUFFIXES`. quality: of jpg and webp, 1 to 100. The workflow that Save Image puts
-    into a PNG stays in it.
+    into a PNG stays in it. The photo's alpha is put back unless `alpha_problem` says why not.
     """
     with Image.open(io.BytesIO(result)) as image:
         image.load()
@@ -140,6 +168,10 @@ def save_picture(
         options["icc_profile"] = picture.icc
     if picture.exif is not None:
         options["exif"] = _sized(picture.exif, image.size)
+    if picture.alpha and not alpha_problem(picture, image.size, kind) and image.mode == "RGB":
+        alpha, text = picture.alpha.resize(image.size, Image.Resampling.BICUBIC), image.info
+        image.putalpha(alpha)
+        image.info = text
     if kind == "png":
         kept = PngImagePlugin.PngInfo()
         for key, value in getattr(image, "text", {}).items():
@@ -153,6 +185,22 @@ def save_picture(
     image.info = {}  # nothing of the result's own file
     image.save(target, {"jpg": "JPEG"}.get(kind, kind.upper()), **options)
     return image.size
+
+
+def alpha_problem(picture: Picture, size: tuple[int, int], kind: str) -> str:
+    """Why the photo's transparency does not come back in a result of this size; empty: it does."""
+    if picture.alpha is None:
+        return ""
+    if kind == "jpg":
+        return "transparency lost: JPEG has none"
+    return (
+        "" if same_shape(picture.size, size) else "transparency lost: the result has another shape"
+    )
+
+
+def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:
+    """Whether two sizes differ only in scale, but for a rounding."""
+    return abs(b[0] * a[1] - b[1] * a[0]) <= max(*a, *b)
 
 
 def _sized(data: bytes, size: tuple[int, int]) -> bytes:
@@ -174,10 +222,9 @@ def lr_psnr(before: Image.Image | None, results: Sequence[Image.Image]) -> float
     if before is None or len(results) != 1:
         return None
     after = results[0].convert("RGB")
-    (w, h), (W, H) = before.size, after.size
-    if abs(W * h - H * w) > max(w, h, W, H):
+    if not same_shape(before.size, after.size):
         return None
-    size = min((w, h), (W, H))
+    size = min(before.size, after.size)
     small = [each.resize(size, Image.Resampling.BICUBIC) for each in (before, after)]
     a, b = (np.asarray(each, np.float64) for each in small)
     error = np.square(a - b).mean()

@@ -6,22 +6,42 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..common.state_dict import CheckpointError
 from .convert import convert, difference_sentence
-from .files import contents_size, read_weights, sha256
-from .known import Found, dtypes, identify
+from .diagnosis import PICKLES, SAFETENSORS, size_words
+from .files import NETWORK_STEMS, contents_size, read_weights, sha256
+from .installed import Row, installed, model_folders, needed
+from .known import Found, dtypes, identify, other_file
 
 
-def _facts(path: Path) -> dict[str, Any]:
-    """All that is known about one file. Raises CheckpointError when it is not one of ours."""
-    source = read_weights(path)
-    found = identify(source.contents, source.name, source.metadata)
+def _units(path: Path) -> list[Path]:
+    """What to look into: the path itself, or every network and file below a folder that is none."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    units = [
+        each.parent if each.stem.startswith(NETWORK_STEMS) else each
+        for each in files
+        if each.suffix.lower() in (*SAFETENSORS, *PICKLES) or other_file(each)
+    ]
+    return list(dict.fromkeys(units)) or [path]
+
+
+def _facts(path: Path) -> tuple[dict[str, Any], Sequence[Path]]:
+    """All that is known about one file but its sha256, and the files to take that of. Raises
+    CheckpointError when it is not one of ours."""
+    if found := other_file(path):
+        paths: Sequence[Path] = (path,)
+    else:
+        source = read_weights(path)
+        found = identify(source.contents, source.name, source.metadata)
+        paths = source.paths
     return {
-        "file": str(path),
-        "bytes": sum(each.stat().st_size for each in source.paths),
+        "bytes": sum(each.stat().st_size for each in paths),
         "method": found.method,
         "version": found.version,
         "what": found.what,
@@ -35,8 +55,7 @@ def _facts(path: Path) -> dict[str, Any]:
         "reshaped": found.difference.reshaped,
         "problem": found.problem or difference_sentence(found),
         "notes": found.notes,
-        "sha256": {each.name: sha256(each) for each in source.paths},
-    }
+    }, paths
 
 
 def _described(facts: dict[str, Any], every_key: bool) -> list[str]:
@@ -45,18 +64,18 @@ def _described(facts: dict[str, Any], every_key: bool) -> list[str]:
         for name, count in facts["dtypes"].items()
     )
     lines = [
-        f"{facts['file']} ({facts['bytes'] / 2**20:,.1f} MiB)",
+        f"{facts['file']} ({size_words(facts['bytes'])})",
         f"  what        {facts['what']}",
         f"  method      {facts['method']}, version {facts['version']}",
-        f"  weights     {facts['weights']}, {facts['parameters']:,} parameters, {precision}",
-        f"  complete    {'yes' if facts['complete'] else 'NO: ' + facts['problem']}",
     ]
+    if facts["weights"]:
+        count = f"{facts['weights']}, {facts['parameters']:,} parameters, {precision}"
+        lines += [f"  weights     {count}"]
+    lines += [f"  complete    {'yes' if facts['complete'] else 'NO: ' + facts['problem']}"]
     if every_key:
         lines += [f"    {kind:<11} {key}" for kind in KINDS for key in facts[kind]]
     lines += [f"  note        {note}" for note in facts["notes"]]
-    lines += [f"  belongs in  models/{facts['folder']}"]
-    lines += [f"  sha256      {digest}  {name}" for name, digest in facts["sha256"].items()]
-    return lines
+    return [*lines, f"  belongs in  models/{facts['folder']}"]
 
 
 KINDS = ("missing", "unexpected", "reshaped")
@@ -64,34 +83,49 @@ KINDS = ("missing", "unexpected", "reshaped")
 
 def inspect_command(options: argparse.Namespace) -> int:
     """Says of every file what it is; 1 when any is not one of ours, not whole or unreadable."""
-    failed, facts = False, []
-    for path in options.files:
+    failed, every = False, []
+    units = [unit for path in options.files for unit in _units(path)]
+    for path in dict.fromkeys(units):
+        if every and not options.json:
+            print()
+        facts: dict[str, Any] = {"file": str(path)}
+        every.append(facts)
         try:
-            facts.append(_facts(path))
+            known, paths = _facts(path)
         except CheckpointError as error:
             failed = True
-            facts.append({"file": str(path), "error": str(error)})
-        else:
-            failed |= not facts[-1]["complete"]
+            facts["error"] = str(error)
+            if not options.json:
+                print(f"{path}\n  {error}")
+            continue
+        facts |= known
+        failed |= not facts["complete"]
         if not options.json:
-            last = facts[-1]
-            lines = _described(last, options.keys) if "error" not in last else [_refusal(last)]
-            print("\n".join(lines), end="\n\n" if path != options.files[-1] else "\n")
+            # Before the digests, which take a while.
+            print("\n".join(_described(facts, options.keys)), flush=True)
+        facts["sha256"] = {}
+        for each in paths:
+            facts["sha256"][each.name] = digest = sha256(each)
+            if not options.json:
+                print(f"  sha256      {digest}  {each.name}", flush=True)
     if options.json:
-        print(json.dumps(facts, indent=2))
+        print(json.dumps(every, indent=2))
     return int(failed)
 
 
-def _refusal(facts: dict[str, Any]) -> str:
-    return f"{facts['file']}\n  {facts['error']}"
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def convert_command(options: argparse.Namespace) -> int:
     """Converts; 1 with a sentence when that cannot be done."""
     try:
-        done = convert(options.files, options.output, options.force)
+        done = convert(options.files, options.output, options.force, _say)
     except CheckpointError as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"Nothing was written: {error}. Choose another --output.", file=sys.stderr)
         return 1
     print(_converted_line(done.written, done.path, done.found))
     print(f"sha256 {done.sha256}")
@@ -100,17 +134,15 @@ def convert_command(options: argparse.Namespace) -> int:
 
 def _converted_line(written: bool, path: Path, found: Found) -> str:
     state = "Wrote" if written else "Already converted from the same sources:"
-    size = contents_size(found.weights) / 2**20
+    size = size_words(contents_size(found.weights))
     return (
-        f"{state} {path} ({found.method}, version {found.version}, {size:,.1f} MiB). "
+        f"{state} {path} ({found.method}, version {found.version}, {size}). "
         f"It belongs in models/{found.folder}."
     )
 
 
 def list_command(options: argparse.Namespace) -> int:
     """Says which of the pack's models are where."""
-    from .installed import installed, model_folders  # reads the workflows' table of files
-
     try:
         folders = model_folders(options.comfyui, options.models, options.extra_model_paths)
     except CheckpointError as error:
@@ -128,15 +160,30 @@ def list_command(options: argparse.Namespace) -> int:
             print(f"\n{kind}: {', '.join(places)}")
         mark = "!" if row.problem else "x" if row.paths else " "
         print(f"  [{mark}] {row.name}{f': {row.what}' if row.what else ''}")
-        lines = [*row.paths, row.problem] if row.paths else [f"missing; {row.url}"]
+        lines = [*row.paths, row.problem]
+        if not row.paths:
+            lines = [f"missing; {row.url}", f"for {', '.join(row.workflows)}"]
         print("".join(f"        {line}\n" for line in lines if line), end="")
+    print(f"\n{_summary(rows)}")
     return 0
+
+
+def _summary(rows: Sequence[Row]) -> str:
+    """How much is there, and which workflows can run."""
+    named = [row for row in rows if row.url]
+    there = [row for row in named if row.paths and not row.problem]
+    lacking = {title for row in named if row not in there for title in row.workflows}
+    ready = [title for title in needed() if title not in lacking]
+    return (
+        f"{len(there)} of {len(named)} files are there. These workflows have all they need: "
+        f"{', '.join(ready)}."
+    )
 
 
 def add_commands(commands: Any) -> None:
     """Adds the three commands to a parser's subparsers."""
     parser = commands.add_parser("inspect", help="which file a file is, and what it lacks")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or a network's folder")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or a folder")
     parser.add_argument("--keys", action="store_true", help="name every key that is wrong")
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.set_defaults(run=inspect_command)
@@ -146,7 +193,9 @@ def add_commands(commands: Any) -> None:
         "files", nargs="+", type=Path, metavar="FILE",
         help="a file, a release's folder with unet and controlnet, or the two files of it",
     )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, help="file or folder; default: beside it")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="a folder, or a name ending in .safetensors; default: beside it",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.set_defaults(run=convert_command)
 

@@ -30,9 +30,11 @@ def load_workflow(path: Path) -> Prompt:
         return read_prompt(path)
     except FileNotFoundError:
         raise PromptError(f"There is no workflow {path}.") from None
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, OSError, PromptError) as error:
+        why = "" if isinstance(error, PromptError) else f" ({error})"
         raise PromptError(
-            f"{path.name} is no workflow in API form ({error}): export it with Save (API)."
+            f"{path} is no workflow in API form{why}: in ComfyUI save it with Workflow > Export "
+            "(API). Those of the pack are in workflows/api."
         ) from error
 
 
@@ -77,13 +79,16 @@ def input_node(prompt: Prompt, word: str | None = None) -> str:
 
 
 def parse_setting(prompt: Prompt, text: str) -> tuple[str, Any]:
-    """(`node.input`, value) of NODE.INPUT=VALUE; the value is JSON, or else text. PromptError
-    unless the workflow has such an input with a value of the same kind."""
+    """(`node.input`, value) of NODE.INPUT=VALUE, or of INPUT=VALUE where only one node has it; the
+    value is JSON, or else text. PromptError unless the workflow has such an input with a value of
+    the same kind."""
     place, equals, written = text.partition("=")
-    word, dot, name = place.rpartition(".")
-    if not (equals and dot and word and name):
-        raise PromptError(f"{text!r} is no setting: write NODE.INPUT=VALUE, as 4.strength=0.5.")
-    node = find_node(prompt, word)
+    word, _, name = place.rpartition(".")
+    if not (equals and name):
+        raise PromptError(
+            f"{text!r} is no setting: write NODE.INPUT=VALUE, as 4.strength=0.5, or INPUT=VALUE."
+        )
+    node = find_node(prompt, word) if word else _only_node_with(prompt, name)
     inputs = prompt[node]["inputs"]
     if name not in inputs:
         raise PromptError(f"{_named(prompt, [node])} has no {name!r}; it has {', '.join(inputs)}.")
@@ -99,6 +104,22 @@ def parse_setting(prompt: Prompt, text: str) -> tuple[str, Any]:
     elif _kind(value) != _kind(old):
         raise PromptError(f"{place} is {old!r} in the workflow; {written!r} is of another kind.")
     return f"{node}.{name}", value
+
+
+def _only_node_with(prompt: Prompt, name: str) -> str:
+    """The node that alone has a value of that name."""
+    values = {n: spec["inputs"].get(name) for n, spec in prompt.items()}
+    nodes = [n for n, value in values.items() if value is not None and not isinstance(value, list)]
+    if len(nodes) == 1:
+        return nodes[0]
+    if nodes:
+        raise PromptError(
+            f"{name!r} is a value of {_named(prompt, nodes)}: say which, as {nodes[0]}.{name}=..."
+        )
+    names = {
+        name for s in prompt.values() for name, v in s["inputs"].items() if type(v) is not list
+    }
+    raise PromptError(f"No node has a value {name!r}; there are {', '.join(sorted(names))}.")
 
 
 def _kind(value: object) -> type:

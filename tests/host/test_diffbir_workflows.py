@@ -7,11 +7,14 @@ cost time: the number of steps and the least size to work at.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from restoration.tests.golden import seeded
 from restoration.tests.golden.runners_diffbir import control_config
@@ -85,6 +88,22 @@ def test_runs_to_an_image_of_exactly_the_asked_size(comfy, stages, name: str) ->
     assert image.shape[1::-1] == SIZES[name]
     assert image.std() > 1
     assert all(stage.model.shapes for stage in stages.values())
+
+
+def test_the_dial_goes_from_free_to_the_picture_of_stage_1(comfy, stages) -> None:
+    def turned(fidelity: float) -> np.ndarray:
+        prompt = shipped("diffbir_v2_upscale", photo(comfy))
+        (dial,) = (n for n in prompt.values() if n["class_type"] == "RestorationFidelity")
+        dial["inputs"]["fidelity"] = fidelity
+        return run(comfy, prompt).astype(int)
+
+    source = Path(comfy.folder_paths.get_input_directory()) / photo(comfy)
+    pixels = np.asarray(Image.open(source).convert("RGB"), int)
+    stage_1 = pixels.repeat(4, 0).repeat(4, 1)
+    away = [np.abs(turned(f) - stage_1).mean() for f in (0.0, 0.5, 0.75, 1.0)]
+    assert np.abs(turned(1.0) - stage_1).max() <= 1
+    assert away[1] > away[2] > away[3]  # the final blend; below 0.5 only the control is weaker
+    assert not np.array_equal(turned(0.0), turned(0.5))
 
 
 def test_texts_are_the_authors(comfy, stages) -> None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +23,8 @@ from restoration.tools.commands import main
 
 pytestmark = pytest.mark.server
 
-WORKFLOW = Path(__file__).parent.parent.parent / "workflows" / "api" / "quick_restore.json"
+ROOT = Path(__file__).parent.parent.parent
+WORKFLOW = ROOT / "workflows" / "api" / "quick_restore.json"
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
@@ -75,14 +83,67 @@ def test_a_folder_goes_through_a_running_server(
     assert np.array_equal(np.asarray(unchanged), np.asarray(source))
 
 
-def test_what_the_server_refuses_is_an_error_of_the_picture(
+def test_what_the_server_refuses_is_said_once(
     server: ComfyServer, photos: Path, tmp_path: Path
 ) -> None:
     words = ["run", str(WORKFLOW), str(photos / "plain.png"), "-o", str(tmp_path / "out")]
     bad = ["--set", "DegradationRemover.tile_size=-5", "--server", server.url]
-    assert main([*words, *bad]) == 1
+    assert main([*words, *bad]) == 2
     error = records(tmp_path / "out")["plain.png"]["error"]
-    assert error.startswith("ComfyUI refused the workflow: DegradationRemover (node 4)")
+    assert error.startswith("ComfyUI refused the workflow: DegradationRemover (node ")
+
+
+def test_gray_in_16_bits_and_transparency_come_back(server: ComfyServer, tmp_path: Path) -> None:
+    """Load Image sees the one white and keeps the other apart."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    ramp = np.linspace(0, 65535, 48 * 40).astype(np.uint16).reshape(48, 40)
+    Image.fromarray(ramp).save(folder / "deep.png")
+    with Image.open(io.BytesIO(png(37, 29))) as image:
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(folder / "Größe – 東京.png")
+    words = ["run", str(WORKFLOW), str(folder), "-o", str(out), "--server", server.url]
+    assert main(words) == 0
+    gray = np.asarray(Image.open(out / "deep.png").convert("L"), float)
+    assert np.abs(gray - ramp / 257).mean() < 6
+    assert Image.open(out / "Größe – 東京.png").getchannel("A").getextrema()[0] < 10
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
+def test_killed_outright_it_leaves_no_comfyui_behind(
+    host: Host, photos: Path, tmp_path: Path
+) -> None:
+    """Else that would keep its memory, and the next run would lack it."""
+    out, mark = tmp_path / "out", f"--preview-size={os.getpid()}"
+    words = [str(ROOT / "tools"), "run", str(WORKFLOW), str(photos), "-o", str(out), "--cpu"]
+    process = subprocess.Popen(
+        [sys.executable, *words, "--comfyui", str(host.path), f"--comfyui-argument={mark}"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: (out / "manifest.jsonl").exists(), 300)
+        assert servers(mark)
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not servers(mark), 30)
+    done = len(records(out))
+    assert main([*words[1:], "--comfyui", str(host.path)]) == 1  # the broken one
+    states = [record["status"] for record in records(out).values()]
+    assert sorted(states) == ["done", "done", "failed"] and done < 3
+
+
+def servers(mark: str) -> list[str]:
+    """Processes of ComfyUI that were started with this argument."""
+    listed = subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True).stdout
+    return [line for line in listed.splitlines() if "main.py" in line and mark in line]
+
+
+def wait_for(event: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not event():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
 
 
 def test_it_starts_a_comfyui_by_itself(host: Host, photos: Path, tmp_path: Path) -> None:

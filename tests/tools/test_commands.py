@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -76,8 +78,46 @@ def test_inspect_takes_the_folder_of_a_network(tmp_path, capsys) -> None:
     assert main(["inspect", str(tmp_path / "unet"), str(tmp_path / "controlnet")]) == 0
     said = capsys.readouterr().out
     assert "PASD's light UNet" in said and "PASD's control network" in said
-    assert main(["inspect", str(tmp_path)]) == 1
+
+
+def test_inspect_looks_into_everything_below_a_folder(tmp_path, capsys) -> None:
+    tiny.write_release(tmp_path / "a", tiny.pasd_unet(), tiny.pasd_control())
+    torch.save(tiny.dape(), tmp_path / "DAPE.pth")
+    (tmp_path / "ram_tag_list.txt").write_text("a tag\n")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["inspect", "--json", str(tmp_path)]) == 1  # for the list
+    found = {facts["file"]: facts for facts in json.loads(capsys.readouterr().out)}
+    names = ("DAPE.pth", "a/controlnet", "a/unet", "ram_tag_list.txt")
+    assert list(found) == [str(tmp_path / name) for name in names]
+    assert [found[str(tmp_path / name)]["complete"] for name in names] == [True] * 3 + [False]
+    assert main(["inspect", str(tmp_path / "ram_tag_list.txt")]) == 1
+    assert "NO: ram_tag_list.txt is not the published list" in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert main(["inspect", str(tmp_path / "empty")]) == 1
     assert "name the folder of one network" in capsys.readouterr().out
+
+
+def test_the_face_detector_is_known_by_its_name(tmp_path, capsys) -> None:
+    path = tmp_path / "face_detection_yunet_2023mar.onnx"
+    path.write_bytes(b"\x08\x06\x12\x00\xff")
+    assert main(["inspect", str(path)]) == 0
+    assert "YuNet" in capsys.readouterr().out
+    path.write_text("<!doctype html><title>Sign in</title>")
+    assert main(["inspect", str(path)]) == 1
+    assert "it is a web page" in capsys.readouterr().out
+
+
+def test_no_command_shows_them_all(capsys) -> None:
+    assert main([]) == 2
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("inspect", "convert", "list", "run"))
+
+
+def test_what_cannot_be_written_is_a_sentence(v2, tmp_path, capsys) -> None:
+    (tmp_path / "taken").touch()
+    assert main(["convert", str(v2), "-o", str(tmp_path / "taken" / "deeper" / "x")]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].endswith("choose another --output.") and "is a file" in said[-1]
 
 
 def test_convert_says_what_it_did(v2, capsys) -> None:
@@ -116,12 +156,78 @@ def test_runs_from_the_folder_of_the_pack_and_from_anywhere(tmp_path) -> None:
         assert "a.pth is empty" in done.stdout
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupt_at_any_time_shows_no_traceback_and_leaves_nothing(tmp_path, name) -> None:
+    """Early, while libraries load, and late, while the file is written."""
+    torch.save({"w": torch.zeros(1)}, tmp_path / "v2.pth")
+    before = sorted(tmp_path.iterdir())
+    for late in (False, True):
+        process = subprocess.Popen(
+            [sys.executable, "-c", SLOW, str(ROOT), str(tmp_path / "v2.pth")],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )  # fmt: skip
+        assert process.stdout
+        assert process.stdout.readline() == "loading\n"
+        if late:
+            assert process.stdout.readline() == "writing\n"
+        else:
+            time.sleep(0.3)
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=60)
+        assert process.returncode in (130, -getattr(signal, name)) and "Traceback" not in said
+        assert sorted(tmp_path.iterdir()) == before
+    assert process.returncode == 130 and said.endswith("Interrupted.\n")
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+root = sys.argv[1]
+sys.argv = ["tools", "convert", sys.argv[2]]
+sys.path.insert(0, root)
+import tools.__main__ as program
+program.register_pack()
+
+def slow(weights, path, metadata):
+    Path(path).write_bytes(b"half a file")
+    print("writing", flush=True)
+    time.sleep(60)
+
+import importlib
+real = importlib.import_module
+def loading(name, *rest):
+    module = real(name, *rest)
+    if name.endswith("tools.commands"):
+        convert = real("restoration.tools.convert")
+        convert.save_file = slow
+        whole = real("restoration.tools.known").Found("m", "v", "w", "whole", "f", {})
+        convert.gather = lambda sources: whole
+    return module
+program.importlib.import_module = loading
+print("loading", flush=True)
+sys.exit(program.run())
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_has_seen_enough_is_no_error(v2, tmp_path) -> None:
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    files = " ".join(f"{number}.pth" for number in range(3000))
+    command = f"{sys.executable} {ROOT / 'tools'} inspect {files} | head -1"
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=environ, capture_output=True, text=True
+    )
+    assert done.stdout == "0.pth\n" and not done.stderr
+
+
 CHECK = """
 import sys
 from tools.__main__ import register_pack
 register_pack()
 import importlib
-importlib.import_module("restoration.tools.commands").parser()
+importlib.import_module("restoration.tools.commands").command_parser()
 hosts = {"comfy", "folder_paths", "nodes", "server", "execution"}
 assert not hosts & set(sys.modules), hosts & set(sys.modules)
 assert importlib.util.find_spec("nodes") is None

@@ -105,6 +105,9 @@ def test_settings_and_seed_reach_the_server_and_the_manifest(run, fake, photos, 
         (["--set", "2.strength=much"], "is of another kind"),
         (["--set", "2.steps=true"], "is of another kind"),
         (["--set", "strength"], "write NODE.INPUT=VALUE"),
+        (["--set", "2.=1"], "write NODE.INPUT=VALUE"),
+        (["--set", "strenght=1"], "No node has a value 'strenght'; there are filename_prefix, "),
+        (["--set", "strength=0,5"], "'0,5' is of another kind"),
         (["--set", "1.image=a.png"], "takes the pictures of the folder"),
         (["--input-node", "2x"], "has no node '2x'"),
         (["--input-node", "3"], "has no input `image`"),
@@ -116,6 +119,63 @@ def test_wrong_settings_are_explained_before_anything_runs(
     assert run(photos, *arguments) == 2
     assert words in capsys.readouterr().err
     assert not fake.prompts
+
+
+def test_a_value_that_only_one_node_has_needs_no_node(run, fake, photos, workflow, capsys) -> None:
+    assert run(photos / "a.png", "--set", "strength=0.5") == 0
+    assert fake.prompts[0]["2"]["inputs"]["strength"] == 0.5
+    prompt = json.loads(workflow.read_text())
+    prompt["4"] = {
+        "class_type": "Negative",
+        "inputs": {"strength": 1.0},
+        "_meta": {"title": "Dial"},
+    }
+    # Only a link: the value is the dial's.
+    prompt["5"] = {"class_type": "Negative", "inputs": {"strength": ["4", 0], "steps": 4}}
+    workflow.write_text(json.dumps(prompt))
+    assert run(photos / "a.png", "--set", "strength=0.25") == 2
+    said = capsys.readouterr().err
+    assert "'strength' is a value of 2 (Negative), 4 (Dial): say which, as 2.strength=..." in said
+    assert run(photos / "a.png", "--set", "Dial.strength=0.25") == 0
+    assert fake.prompts[1]["4"]["inputs"]["strength"] == 0.25
+
+
+def test_what_nodes_say_is_written_down(run, fake, photos, tmp_path, monkeypatch) -> None:
+    real = FakeComfy.post
+
+    def post(self, path, data):
+        answer = real(self, path, data)
+        if path == "/prompt":
+            self._history["p1"]["outputs"]["4"] = {"text": ["PSNR 30.10, SSIM 0.9000"]}
+        return answer
+
+    monkeypatch.setattr(FakeComfy, "post", post)
+    assert run(photos / "a.png") == 0
+    assert records(tmp_path / "out")[0]["metrics"]["texts"] == {"4": "PSNR 30.10, SSIM 0.9000"}
+
+
+def test_transparency_comes_back_or_is_said_to_be_lost(run, photos, tmp_path) -> None:
+    image = Image.open(photos / "a.png")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(photos / "a.png")
+    assert run(photos / "a.png") == 0
+    assert Image.open(tmp_path / "out" / "a.png").mode == "RGBA"
+    assert run(photos / "a.png", "--format", "jpg") == 0
+    kept, lost = records(tmp_path / "out")
+    assert kept["kept"] == ["alpha"] and not kept["notes"]
+    assert not lost["kept"] and lost["notes"] == ["transparency lost: JPEG has none"]
+
+
+def test_the_address_of_a_server_needs_no_scheme(fake, workflow, photos, tmp_path) -> None:
+    words = ["run", str(workflow), str(photos / "a.png"), "-o", str(tmp_path / "out")]
+    assert main([*words, "--server", fake.url.removeprefix("http://")]) == 0
+
+
+def test_an_output_that_is_a_file_is_refused_before_anything_starts(
+    run, fake, photos, workflow, capsys
+) -> None:
+    assert run(photos, output=workflow) == 2
+    assert "is a file: --output names a folder" in capsys.readouterr().err and not fake.prompts
 
 
 def test_a_seed_without_a_place_for_it_is_an_error(run, photos, workflow, capsys) -> None:
@@ -162,6 +222,14 @@ def test_results_may_keep_the_format_of_the_photo(run, photos, tmp_path) -> None
 
 
 # Which pictures
+
+
+def test_hidden_files_are_not_taken_for_pictures(run, fake, photos) -> None:
+    """macOS leaves ._a.png beside a.png on foreign disks."""
+    (photos / "._a.png").write_bytes(b"\0\5\x16\7")
+    photo(photos / ".trash" / "d.png", 99)
+    assert run(photos, "--recursive") == 0
+    assert len(fake.prompts) == 3
 
 
 def test_patterns_and_files_and_deeper_folders(run, photos, tmp_path) -> None:
@@ -250,10 +318,44 @@ def test_another_workflow_is_another_run_but_titles_do_not_count(
 def test_an_equal_picture_under_another_name_is_copied_not_run(run, fake, photos, tmp_path) -> None:
     assert run(photos) == 0
     shutil.copy(photos / "a.png", photos / "z.png")
-    assert run(photos) == 0
+    for _ in range(2):
+        assert run(photos) == 0
     out = tmp_path / "out"
     assert len(fake.prompts) == 3
     assert (out / "z.png").read_bytes() == (out / "a.png").read_bytes()
+    *_, last = made = records(out)
+    assert len(made) == 4 and last["status"] == "done"
+    assert Path(last["input"]).name == "z.png" and last["outputs"][0]["file"] == "z.png"
+    assert last["notes"] == [f"copied, for {photos / 'a.png'} is equal"]
+    (out / "z.png").unlink()  # a.png is still there
+    assert run(photos / "a.png") == 0
+    assert len(fake.prompts) == 3
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path))
+
+
+def test_a_result_that_another_run_has_replaced_is_made_again(run, fake, photos, tmp_path) -> None:
+    """The first settings again: their result is done, but no longer there."""
+    fake.restore = lambda image: [image.convert("RGB")]
+    assert run(photos / "a.png") == 0
+    first = pixels(tmp_path / "out" / "a.png")
+    fake.restore = lambda image: [negative(image)]
+    assert run(photos / "a.png", "--set", "strength=0.5") == 0
+    fake.restore = lambda image: [image.convert("RGB")]
+    assert run(photos / "a.png") == 0
+    assert len(fake.prompts) == 3
+    assert np.array_equal(pixels(tmp_path / "out" / "a.png"), first)
+
+
+def test_a_picture_that_became_equal_to_another_gets_its_result(run, fake, photos, tmp_path):
+    assert run(photos) == 0
+    shutil.copy(photos / "a.png", photos / "b.png")
+    assert run(photos) == 0
+    out = tmp_path / "out"
+    assert len(fake.prompts) == 3
+    assert np.array_equal(pixels(out / "b.png"), pixels(out / "a.png"))
 
 
 def test_after_an_interrupt_the_next_run_goes_on(run, fake, photos, tmp_path, capsys) -> None:
@@ -330,12 +432,28 @@ def test_an_error_of_one_picture_does_not_stop_the_others(run, fake, photos, tmp
     assert len(fake.prompts) == 4  # only the failed one again
 
 
-def test_a_refused_workflow_is_an_error_of_the_picture(run, fake, photos, tmp_path) -> None:
+def refusal(node: str, name: str) -> dict:
     error = {"message": "Value not in list", "details": "v2.pth"}
-    refusal = {"node_errors": {"2": {"class_type": "Negative", "errors": [error]}}}
-    fake.refuse = lambda prompt, image: refusal
-    assert run(photos / "a.png") == 1
-    assert "Negative (node 2): Value not in list v2.pth" in records(tmp_path / "out")[0]["error"]
+    return {"node_errors": {node: {"class_type": name, "errors": [error]}}}
+
+
+def test_a_picture_that_the_server_refuses_does_not_stop_the_others(run, fake, photos, tmp_path):
+    fake.refuse = lambda prompt, image: refusal("1", "LoadImage")
+    assert run(photos) == 1
+    made = records(tmp_path / "out")
+    assert len(made) == 3
+    assert "LoadImage (node 1): Value not in list v2.pth" in made[0]["error"]
+
+
+def test_a_workflow_that_the_server_refuses_is_not_tried_with_every_picture(
+    run, fake, photos, tmp_path, capsys
+) -> None:
+    """A model that is not installed, a value out of range: no picture changes that."""
+    fake.refuse = lambda prompt, image: refusal("2", "Negative")
+    assert run(photos) == 2
+    said = capsys.readouterr().err
+    assert "Negative (node 2): Value not in list v2.pth. It would refuse every picture" in said
+    assert [record["status"] for record in records(tmp_path / "out")] == ["failed"]
 
 
 def test_a_workflow_without_a_saved_image_is_an_error(run, fake, photos, tmp_path) -> None:

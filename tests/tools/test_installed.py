@@ -57,6 +57,39 @@ def test_named_files_are_found_in_folders_of_folders_and_after_conversion(comfyu
     assert not found["v2.pth"].paths
 
 
+def test_a_published_file_counts_in_each_of_its_formats(comfyui) -> None:
+    models = comfyui / "models"
+    checkpoint = models / "checkpoints" / "v2-1_512-ema-pruned.ckpt"
+    torch.save({"a": torch.zeros(1)}, checkpoint)
+    release = models / "restoration" / "pasd" / "checkpoint-100000"
+    tiny.write_release(release, tiny.pasd_unet(), tiny.pasd_control(), "bin")
+    found = rows(comfyui)
+    row = found["v2-1_512-ema-pruned.safetensors"]
+    assert row.paths == (str(checkpoint),) and not row.problem
+    row = found["pasd/checkpoint-100000/unet/diffusion_pytorch_model.safetensors"]
+    assert row.paths == (str(release / "unet" / "diffusion_pytorch_model.bin"),)
+    assert found.keys() == FILES.keys()
+
+
+def test_what_is_no_file_of_weights_is_told_in_every_folder(comfyui) -> None:
+    models = comfyui / "models"
+    page = "<!doctype html><title>Sign in</title>"
+    for kind, name in (
+        ("checkpoints", "v1-5-pruned-emaonly-fp16.safetensors"),
+        ("upscale_models", "BSRNet.pth"),
+        ("restoration", "face_detection_yunet_2023mar.onnx"),
+    ):
+        (models / kind / name).write_text(page)
+        assert "it is a web page" in rows(comfyui)[name].problem
+
+
+def test_every_file_says_which_workflows_need_it(comfyui) -> None:
+    found = rows(comfyui)
+    assert all(row.workflows for row in found.values())
+    assert "diffbir_face" in found["face_swinir_v1.ckpt"].workflows
+    assert "quick_restore" not in {title for row in found.values() for title in row.workflows}
+
+
 def test_releases_are_found_where_the_workflows_look_for_them(comfyui) -> None:
     folder = comfyui / "models" / "restoration"
     unet, control = tiny.pasd_unet(), tiny.pasd_control()
@@ -195,7 +228,11 @@ def test_the_list_in_words_and_for_programs(comfyui, capsys) -> None:
     assert main(["list", "--comfyui", str(comfyui)]) == 0
     said = capsys.readouterr().out
     assert f"  [x] v2.pth: DiffBIR's control network, version v2\n        {place}\n" in said
-    assert f"  [ ] BSRNet.pth\n        missing; {FILES['BSRNet.pth'][0]}\n" in said
+    assert (
+        f"  [ ] BSRNet.pth\n        missing; {FILES['BSRNet.pth'][0]}\n        for diffbir_" in said
+    )
+    assert f"\n1 of {len(FILES)} files are there. These workflows have all they need: " in said
+    assert said.endswith("need: quick_restore.\n")
     broken = place.with_name("DiffBIR_v2.1.pt")
     assert f"  [!] {broken.name}\n        {broken}\n        {broken.name} is empty" in said
     assert f"controlnet: {place.parent}, " in said

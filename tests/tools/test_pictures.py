@@ -10,7 +10,13 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL.ExifTags import IFD, Base
 
-from restoration.tools.pictures import BEST_PSNR, lr_psnr, read_picture, save_picture
+from restoration.tools.pictures import (
+    BEST_PSNR,
+    alpha_problem,
+    lr_psnr,
+    read_picture,
+    save_picture,
+)
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -167,8 +173,78 @@ def test_a_cut_off_photo_is_an_error(tmp_path) -> None:
     gradient(200, 200).save(tmp_path / "a.jpg")
     data = (tmp_path / "a.jpg").read_bytes()
     (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
-    with pytest.raises(OSError, match="truncated"):
+    with pytest.raises(OSError, match=r"^a\.jpg cannot be read as a picture: .*truncated"):
         read_picture(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("ending", "depth"), [("png", np.uint16), ("tiff", np.uint16), ("tiff", np.int32)]
+)
+def test_gray_in_16_bits_is_sent_in_8_and_stays_gray(tmp_path, ending, depth) -> None:
+    """Load Image would cut its numbers off at 255 and see white."""
+    numbers = np.linspace(0, 65535, 256).round().astype(depth).reshape(16, 16)
+    Image.fromarray(numbers).save(tmp_path / f"deep.{ending}")
+    picture = read_picture(tmp_path / f"deep.{ending}")
+    sent = np.asarray(Image.open(io.BytesIO(picture.data)))
+    assert np.array_equal(sent, np.arange(256, dtype=np.uint8).reshape(16, 16))
+    assert picture.suffix == ".png" and picture.notes == ("sent with 8 of its 16 bits",)
+    assert picture.pixels is not None
+
+
+def test_numbers_without_a_known_range_are_refused(tmp_path) -> None:
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a.tiff")
+    Image.fromarray(np.full((4, 4), 70000, np.int32)).save(tmp_path / "b.tiff")
+    for name, words in (("a", "from 0.5 to 0.5 in mode F"), ("b", "from 70000 to 70000 in mode I")):
+        with pytest.raises(OSError, match=rf"^{name}\.tiff .*{words}, expected 8 or 16 bits"):
+            read_picture(tmp_path / f"{name}.tiff")
+
+
+def see_through(path: Path, **options) -> Path:
+    image = gradient()
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_transparency_is_put_back_upright_and_enlarged(tmp_path, kind) -> None:
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    saved = through(see_through(tmp_path / "a.png", exif=exif), kind)
+    assert saved.mode == "RGBA" and saved.size == (60, 80)
+    expected = read_picture(tmp_path / "a.png").alpha
+    assert expected is not None and expected.size == (30, 40)
+    columns = np.asarray(saved.getchannel("A"), float).mean(0)
+    assert columns[0] > 200 and columns[-1] < 55  # what was on top is on the right
+    assert np.abs(columns[::2] - np.asarray(expected, float).mean(0)).max() < 6
+
+
+def test_transparency_of_a_palette_is_put_back(tmp_path) -> None:
+    image = Image.new("P", (8, 8))
+    image.putpalette([0, 0, 0, 255, 0, 0])
+    image.paste(1, (0, 0, 4, 8))
+    image.save(tmp_path / "a.png", transparency=1)
+    saved = through(tmp_path / "a.png", scale=1)
+    assert np.array_equal(np.unique(np.asarray(saved.getchannel("A"))), [0, 255])
+
+
+def test_a_result_with_a_transparency_of_its_own_keeps_it(tmp_path) -> None:
+    picture = read_picture(see_through(tmp_path / "a.png"))
+    result = gradient()
+    result.putalpha(77)
+    save_picture(packed(result), picture, tmp_path / "b.png", "png", 95)
+    assert Image.open(tmp_path / "b.png").getchannel("A").getextrema() == (77, 77)
+
+
+def test_where_transparency_is_lost_and_why(tmp_path) -> None:
+    picture = read_picture(see_through(tmp_path / "a.png"))
+    assert not alpha_problem(picture, (80, 60), "png")
+    assert "JPEG has none" in alpha_problem(picture, (80, 60), "jpg")
+    assert "another shape" in alpha_problem(picture, (40, 40), "png")
+    save_picture(packed(gradient(40, 40)), picture, tmp_path / "b.png", "png", 95)
+    assert Image.open(tmp_path / "b.png").mode == "RGB"
+    gradient().convert("RGBA").save(tmp_path / "opaque.png")  # which says nothing
+    assert read_picture(tmp_path / "opaque.png").alpha is None
 
 
 # The figure
@@ -191,7 +267,5 @@ def test_figure_is_absent_where_it_would_say_nothing(tmp_path) -> None:
     assert lr_psnr(a, [a.crop((0, 0, 40, 20))]) is None
     assert lr_psnr(a, [a, a]) is None and lr_psnr(a, []) is None
     a.save(tmp_path / "two.gif", save_all=True, append_images=[a.rotate(90)])
-    Image.fromarray(np.full((8, 8), 30000, np.uint16)).save(tmp_path / "deep.png")
-    for name in ("two.gif", "deep.png"):
-        assert read_picture(tmp_path / name).pixels is None
+    assert read_picture(tmp_path / "two.gif").pixels is None
     assert lr_psnr(None, [a]) is None
