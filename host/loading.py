@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import comfy.model_patcher
@@ -17,6 +18,7 @@ from comfy import model_management as mm
 from safetensors import SafetensorError
 from torch import nn
 
+from ..common.diagnosis import weights_problem
 from ..common.state_dict import CheckpointError, StateDict
 
 DAMAGE = (
@@ -38,9 +40,11 @@ def model_files(folder: str) -> list[str]:
 
 def read_file(folder: str, name: str) -> Any:
     """What a file of weights holds, read on the CPU without running code from it."""
-    path = folder_paths.get_full_path_or_raise(folder, name)
+    path = Path(folder_paths.get_full_path_or_raise(folder, name))
+    if problem := weights_problem(path):
+        raise CheckpointError(problem if name == path.name else f"{name}: {problem}")
     try:
-        return comfy.utils.load_torch_file(path, safe_load=True)
+        return comfy.utils.load_torch_file(str(path), safe_load=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{name} cannot be read safely: it is damaged, or it holds Python objects beside its "

@@ -12,8 +12,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..common.diagnosis import PICKLES, SAFETENSORS, size_words
 from ..common.state_dict import CheckpointError, StateDict, unwrapped
-from .diagnosis import PICKLES, SAFETENSORS, size_words
 from .files import (
     Source,
     contents_size,

@@ -21,8 +21,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from ..common.diagnosis import AGAIN, SAFETENSORS, weights_problem
 from ..common.state_dict import CheckpointError, StateDict
-from .diagnosis import AGAIN, SAFETENSORS, weights_problem
 
 NETWORK = "diffusion_pytorch_model"
 """How diffusers names the file of a network in its folder."""

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..common.diagnosis import PICKLES, SAFETENSORS, weights_problem
 from ..common.state_dict import CheckpointError
 from ..scripts.comfy_host import PACK_ROOT, HostError, find_host
 from ..workflows.files import FILES
-from .diagnosis import PICKLES, SAFETENSORS, weights_problem
 from .files import read_weights
 from .known import DIFFBIR_VERSIONS, identify, other_file
 

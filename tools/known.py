@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from ..common.diagnosis import file_problem
 from ..common.hint_encoder import hint_encoder_config
 from ..common.state_dict import (
     CheckpointError,
@@ -27,7 +28,6 @@ from ..seesr import checkpoint as seesr
 from ..seesr.config import RAM, SD2, TAG_LISTS
 from ..seesr.tagger import Tagger
 from . import layouts
-from .diagnosis import file_problem
 
 UNET, CONTROL = pasd.UNET_PREFIX, pasd.CONTROL_PREFIX
 """Prefixes of a converted file; SeeSR's are the same."""

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..common.diagnosis import PICKLES, SAFETENSORS, size_words
 from ..common.state_dict import CheckpointError
 from .convert import convert, difference_sentence
-from .diagnosis import PICKLES, SAFETENSORS, size_words
 from .files import NETWORK_STEMS, contents_size, read_weights, sha256
 from .installed import Row, installed, model_folders, needed
 from .known import Found, dtypes, identify, other_file

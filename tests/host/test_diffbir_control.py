@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -827,8 +829,20 @@ def test_files_with_code_or_damage_are_refused(folder) -> None:
     torch.save({"hyper_parameters": NotWeights()}, folder / "objects.ckpt")
     (folder / "cut.pth").write_bytes((folder / "objects.ckpt").read_bytes()[:200])
     (folder / "cut.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{}")
-    for name in ("objects.ckpt", "cut.pth", "cut.safetensors"):
-        with pytest.raises(CheckpointError, match=f"^{name} cannot be read"):
+    (folder / "diffbir").mkdir()
+    (folder / "diffbir" / "v2.pth").write_text("<!doctype html><title>v2.pth at main</title>")
+    (folder / "strange.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
+    for name, words in (
+        ("objects.ckpt", "cannot be read safely: .*Download it again"),
+        ("cut.pth", "is cut off after 200 bytes.*download it again"),
+        ("cut.safetensors", "is cut off after 10 bytes.*download it again"),
+        (
+            str(Path("diffbir") / "v2.pth"),
+            "v2.pth holds no weights: it is a web page.*download link",
+        ),
+        ("strange.safetensors", "is not the DiffBIR control"),
+    ):
+        with pytest.raises(CheckpointError, match=f"^{re.escape(name)}:? {words}"):
             load_diffbir_control(name)
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from restoration.common.diagnosis import weights_problem
 from restoration.common.state_dict import CheckpointError
 from restoration.tests.tools import tiny
 from restoration.tools.convert import convert
-from restoration.tools.diagnosis import weights_problem
 from restoration.tools.files import read_weights
 
 POINTER = (
