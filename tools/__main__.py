@@ -43,8 +43,18 @@ def run() -> int:
         # Nothing is at work while libraries load, and some of them swallow the exception.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     register_pack()
-    commands = importlib.import_module(f"{PACKAGE}.tools.commands")
-    parser = commands.command_parser()  # which loads them
+    try:
+        commands = importlib.import_module(f"{PACKAGE}.tools.commands")
+        parser = commands.command_parser()  # which loads them
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith(PACKAGE):
+            raise  # ours
+        print(
+            f"This Python ({sys.executable}) has no {error.name}. Use ComfyUI's own, which has all "
+            "that is needed, or the pack's .venv once scripts/demo.sh has made it.",
+            file=sys.stderr,
+        )
+        return 1
     signal.signal(signal.SIGINT, interrupt)
     for name in ("SIGTERM", "SIGHUP"):  # the second one when a terminal is closed; not on Windows
         if (number := getattr(signal, name, None)) and signal.getsignal(number) is signal.SIG_DFL:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..common.diagnosis import PICKLES, SAFETENSORS, size_words
 from ..common.state_dict import CheckpointError
+from ..workflows.files import size_of
 from .convert import convert, difference_sentence
 from .files import NETWORK_STEMS, contents_size, read_weights, sha256
 from .installed import Row, installed, model_folders, needed
@@ -162,7 +163,7 @@ def list_command(options: argparse.Namespace) -> int:
         print(f"  [{mark}] {row.name}{f': {row.what}' if row.what else ''}")
         lines = [*row.paths, row.problem]
         if not row.paths:
-            lines = [f"missing; {row.url}", f"for {', '.join(row.workflows)}"]
+            lines = [f"missing, {size_of(row.name)}; {row.url}", f"for {', '.join(row.workflows)}"]
         print("".join(f"        {line}\n" for line in lines if line), end="")
     print(f"\n{_summary(rows)}")
     return 0

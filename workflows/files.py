@@ -122,9 +122,13 @@ SIZES = {
 half precision has half of it; those of less than a megabyte are left out."""
 
 
+def size_of(name: str) -> str:
+    """How large a file is, in words."""
+    size = SIZES.get(name, 0)
+    return f"{size:g} GB" if size >= 1 else f"{size * 1000:g} MB" if size else "< 1 MB"
+
+
 def file_row(name: str) -> str:
     """A file in a workflow's note: where from, where to, how large."""
     address, folder = FILES[name]
-    size = SIZES.get(name, 0)
-    told = f"{size:g} GB" if size >= 1 else f"{size * 1000:g} MB" if size else "< 1 MB"
-    return f"- [{name}]({address}) → `models/{folder}` ({told})"
+    return f"- [{name}]({address}) → `models/{folder}` ({size_of(name)})"

@@ -229,7 +229,8 @@ def test_the_list_in_words_and_for_programs(comfyui, capsys) -> None:
     said = capsys.readouterr().out
     assert f"  [x] v2.pth: DiffBIR's control network, version v2\n        {place}\n" in said
     assert (
-        f"  [ ] BSRNet.pth\n        missing; {FILES['BSRNet.pth'][0]}\n        for diffbir_" in said
+        f"  [ ] BSRNet.pth\n        missing, 70 MB; {FILES['BSRNet.pth'][0]}\n        for diffbir_"
+        in said
     )
     assert f"\n1 of {len(FILES)} files are there. These workflows have all they need: " in said
     assert said.endswith("need: quick_restore.\n")
