@@ -3,6 +3,7 @@
 python -m tools inspect FILE...      in the pack's folder; anywhere: python PATH/TO/tools ...
 """
 
+# ruff: noqa: T201
 from __future__ import annotations
 
 import importlib

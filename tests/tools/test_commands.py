@@ -225,7 +225,9 @@ def test_a_reader_that_has_seen_enough_is_no_error(v2, tmp_path) -> None:
 def test_a_python_without_torch_is_told_which_one_to_use(tmp_path) -> None:
     code = "import sys, runpy; sys.modules['torch'] = None; sys.argv = ['tools', 'list']"
     code += f"; runpy.run_path({str(ROOT / 'tools')!r}, run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
     assert done.returncode == 1 and not done.stdout
     assert done.stderr.startswith(f"This Python ({sys.executable}) has no torch. Use ComfyUI's own")
     assert done.stderr.count("\n") == 1
