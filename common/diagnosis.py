@@ -23,7 +23,8 @@ ARCHIVES = {
     b"BZh": "bzip2",
     b"\xfd7zXZ": "xz",
 }
-WEB_PAGE = re.compile(rb"(<!--.*?-->\s*)*<(!doctype html|html|head)", re.I | re.S)
+COMMENTS = re.compile(rb"(?:<!--(?:(?!-->).)*-->\s*)*", re.S)
+WEB_PAGE = re.compile(rb"<(!doctype html|html|head)", re.I)
 HEAD = 512
 """Bytes that tell a file's kind; a tar archive says so at 257."""
 MAX_HEADER = 100_000_000
@@ -92,7 +93,7 @@ def _absent(path: Path) -> str:
         return f"{path} is a link to {os.readlink(path)}, which is not there: correct the link."
     if path.exists():
         return f"{path} is no file: name a file ({ENDINGS}), or the folder of one network."
-    folder = next(each for each in path.absolute().parents if each.is_dir())
+    folder = next((each for each in path.absolute().parents if each.is_dir()), "none")
     if folder != path.absolute().parent:
         return f"There is no file {path}: of its folders only {folder} exists. Correct the path."
     return f"There is no file {path}: correct the name."
@@ -105,7 +106,7 @@ def _other_kind(head: bytes) -> str:
         whole = re.search(rb"\nsize (\d+)", text)
         stands = f" that stands for {size_words(int(whole[1]))}" if whole else ""
         return f"a Git LFS pointer{stands}. Run git lfs pull, or download the file itself."
-    if WEB_PAGE.match(text):
+    if WEB_PAGE.match(COMMENTS.sub(b"", text, count=1)):
         return "a web page. Use the download link, not the address of the page."
     if said := _first_words(text):
         return (
@@ -113,7 +114,8 @@ def _other_kind(head: bytes) -> str:
             "a browser, log in or accept the terms there, and download it again."
         )
     kind = next((kind for magic, kind in ARCHIVES.items() if head.startswith(magic)), "")
-    if kind or head[257:262] == b"ustar":
+    header_begins = head[8:9] == b"{"  # then the first bytes are a safetensors file's length
+    if not header_begins and (kind or head[257:262] == b"ustar"):
         return f"a {kind or 'tar'} archive. Unpack it and name the file in it."
     return ""
 

@@ -40,7 +40,7 @@ def between(low: float, knob: float, high: float, fidelity: float) -> float:
 
 def noise_level(timestep: int, highest: int, fidelity: float) -> int:
     """Timestep of the noise that a start point is hidden under: `highest` (the photo hardly
-    shows), `timestep`, 0 (none added)."""
+    shows), `timestep`, 0 (hardly any)."""
     return round(between(highest, timestep, 0, fidelity))
 
 

@@ -92,6 +92,7 @@ def prepare(
     if original is not None:
         before, its_alpha = from_image(original, "original")
         size = _size_before(size, (before.shape[-2], before.shape[-1]))
+        match_batch(before, pixels.shape[0], "original")  # or this would fail after the sampling
         alpha = its_alpha if alpha is None else alpha
     output = scaled_size(size, upscale_by)
     enlarged = content = at_least(output, min_side)
@@ -157,20 +158,21 @@ def finish(
     batch = pixels.shape[0]
     height, width = _content_of((pixels.shape[-2], pixels.shape[-1]), info)
     content = pixels[..., :height, :width]
-    if reference is None:
-        before = info.reference
-    else:
+    weight = blend_weight(fidelity)
+    before = info.reference
+    if reference is not None and (weight or color_correction_method != "none"):
         before, _ = from_image(reference, "reference")
         if before.shape[-2:] == pixels.shape[-2:]:  # padded like the image: cut alike
             before = before[..., :height, :width]
-    weight = blend_weight(fidelity)
     if weight or color_correction_method != "none":
         before = match_batch(before, batch, "reference")
         content = correct_color(content, before, color_correction_method)
+    content = resize(content, *info.output_size)
     if weight:
-        # From the picture as it would be seen, or what lies beyond white would outweigh the blend.
-        content = torch.lerp(content.clamp(0, 1), resize(before, height, width), weight)
+        # As both would be seen: what lies beyond white must not outweigh the blend.
+        before = resize(before, *info.output_size).clamp(0, 1)
+        content = torch.lerp(content.clamp(0, 1), before, weight)
     alpha = info.alpha
     if alpha is not None:
         alpha = resize(match_batch(alpha, batch, "info"), *info.output_size)
-    return to_image(resize(content, *info.output_size), alpha)
+    return to_image(content, alpha)

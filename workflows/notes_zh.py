@@ -215,7 +215,8 @@ NOTES = {
         "对照（我们没能读到这个文件）：`prediction_type`（那里的 epsilon 就是这里的 eps）和 "
         "`rescale_betas_zero_snr`（zsnr）。作者说它是零终端信噪比。\n\n"
         + DIALS
-        + PASD_DIAL
+        + DIAL
+        + "它调节“应用 PASD”（Apply PASD）的强度 `strength`。\n"
         + "- 提示词 `prompt`，“修复提示词”（Restoration Prompt）：写出照片里有什么、是什么颜色。作者总是先给照片写"
         "描述；也可在“高层信息提示词（PASD）”（High-Level Prompt）里选择描述模型。\n"
         "- `cfg`，“CFG引导器”（CFGGuider）：9。越低颜色越淡。\n\n"

@@ -160,7 +160,7 @@ def _diffuse(
         sigmas=sigmas[0],
         seed=SEED,
         start=start,
-        **({"fidelity": loaded.fidelity} if start == "pasd" else {}),
+        **({"fidelity": loaded.fidelity} if start == "pasd" and release is not COLOR else {}),
     )
     g.column()
     guider = g.add("CFGGuider", model=model, positive=texts[0], negative=texts[1], cfg=release.cfg)
@@ -293,7 +293,8 @@ def colorization(g: Graph) -> None:
         "eps here) and `rescale_betas_zero_snr` (zsnr). The authors say it has zero terminal "
         "SNR.\n\n"
         + DIALS
-        + DIAL_PASD
+        + DIAL
+        + " It turns `strength` of *Apply PASD*.\n"
         + "- `prompt` in *Restoration Prompt*: say what is in the photo, with colors. The authors "
         "always caption it; choose a captioner in *High-Level Prompt* for that.\n"
         "- `cfg` in *CFGGuider*: 9. Lower is paler.\n\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from restoration.common.diagnosis import weights_problem
 from restoration.common.state_dict import CheckpointError
@@ -158,3 +158,27 @@ def test_cut_off_conversions_are_explained(tmp_path, monkeypatch) -> None:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.raises(CheckpointError, match=r"(is cut off|is not whole).*ownload it again"):
             convert([path], tmp_path / "out.safetensors")
+
+
+def test_many_comments_before_a_page_take_no_time(tmp_path: Path) -> None:
+    """A pattern that tries every way to share them out would take years."""
+    path = tmp_path / "v2.pth"
+    path.write_bytes(b"<!---->" * 73)
+    assert "holds no weights: it is text" in weights_problem(path)
+    path.write_bytes(b"<!-- a --> \n<!-- b --><html><title>x</title>")
+    assert "it is a web page" in weights_problem(path)
+
+
+@pytest.mark.parametrize("length", [0x8B1F, 0x685A42, 0x4B50], ids=hex)
+def test_the_length_of_a_safetensors_header_is_no_archives_mark(tmp_path: Path, length) -> None:
+    header = b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'.ljust(length)
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + header + b"x")
+    assert weights_problem(path) == ""
+    assert set(load_file(path)) == {"a"}
+
+
+def test_a_path_of_which_nothing_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Windows drive that is not plugged in."""
+    monkeypatch.setattr(Path, "is_dir", lambda self: False)
+    assert "of its folders only none exists" in weights_problem(Path("/nowhere/a.pth"))

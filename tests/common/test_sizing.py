@@ -136,3 +136,19 @@ def test_an_original_of_another_shape_is_refused() -> None:
         prepare(torch.rand(1, 60, 84, 3), 2.0, 0, 8, "pad", torch.rand(1, 21, 21, 3))
     with pytest.raises(ValueError, match="`original` must be an IMAGE"):
         prepare(torch.rand(1, 60, 84, 3), 2.0, 0, 8, "pad", torch.rand(21, 21))
+
+
+def test_originals_of_other_pictures_are_refused_before_anything_is_sampled() -> None:
+    for image, original in ((4, 3), (1, 4)):
+        with pytest.raises(ValueError, match="`original`"):
+            prepare(torch.rand(image, 8, 8, 3), 1.0, 0, 8, "pad", torch.rand(original, 8, 8, 4))
+    _, info = prepare(torch.rand(3, 8, 8, 3), 1.0, 0, 8, "pad", torch.rand(1, 8, 8, 4))
+    assert finish(torch.rand(3, 8, 8, 3), info, "none").shape == (3, 8, 8, 4)
+
+
+def test_a_reference_that_nothing_is_taken_from_is_not_looked_at() -> None:
+    working, info = prepare(torch.rand(1, 16, 16, 3), 1.0, 0, 8, "pad")
+    unusable = torch.full((1, 16, 16, 3), torch.nan)
+    assert torch.equal(finish(working, info, "none", unusable), finish(working, info, "none"))
+    with pytest.raises(ValueError, match="`reference` contains NaN"):
+        finish(working, info, "none", unusable, fidelity=0.6)
