@@ -491,7 +491,8 @@ class ComfyServer(ComfyClient):
     def close(self) -> None:
         """Stops the server and removes its base folder; harmless when called twice."""
         if (process := self._process) is not None:
-            for number in (signal.SIGINT, signal.SIGTERM):
+            windows = sys.platform == "win32"  # where SIGTERM ends it, and no other is known
+            for number in (signal.SIGTERM,) if windows else (signal.SIGINT, signal.SIGTERM):
                 if process.poll() is not None:
                     break
                 process.send_signal(number)

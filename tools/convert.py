@@ -17,6 +17,7 @@ from ..common.state_dict import CheckpointError, StateDict, unwrapped
 from .files import (
     Source,
     contents_size,
+    files_below,
     network_files,
     read_weights,
     replacing,
@@ -52,9 +53,10 @@ def sources_of(paths: Sequence[Path]) -> list[Path]:
     folder = paths[0]
     if network_files(folder):
         return [folder]
-    candidates = [folder, *sorted(p.parent for p in folder.rglob(PAIR[0]) if p.is_dir())]
+    parts = (path.parent for path in files_below(folder))
+    candidates = [folder, *(part.parent for part in parts if part.name == PAIR[0])]
     releases = [f for f in candidates if all(network_files(f / part) for part in PAIR)]
-    releases = list(dict.fromkeys(releases))
+    releases = list({f.resolve(): f for f in releases}.values())  # links lead to some twice
     if len(releases) == 1:
         return [releases[0] / part for part in PAIR]
     if releases:

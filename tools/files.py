@@ -15,7 +15,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +28,15 @@ NETWORK = "diffusion_pytorch_model"
 """How diffusers names the file of a network in its folder."""
 NETWORK_STEMS = (NETWORK, "pytorch_model")
 SHARD = re.compile(r"-\d{5}-of-(\d{5})$")
+OWN_GLOBAL = re.compile(
+    r"torch\._utils\._rebuild_\w+|torch\.(storage\.)?\w+Storage|torch\.(Size|device|bool)"
+    r"|torch\.(b?float|u?int|complex)\d\w*|collections\.OrderedDict"
+)
+"""What torch.save itself asks for to rebuild tensors."""
+LEGACY_MARK = torch.serialization.MAGIC_NUMBER.to_bytes(10, "little")
+"""Begins a file of torch's older format."""
+LEGACY_PICKLES = 5
+"""One after another in such a file; the fourth is what was saved."""
 CHUNK = 1 << 22
 DAMAGE = (
     AttributeError,
@@ -39,6 +48,7 @@ DAMAGE = (
     TypeError,
     ValueError,
     struct.error,
+    zipfile.BadZipFile,
 )
 """What a broken file raises, depending on its format and on torch's version."""
 
@@ -83,17 +93,30 @@ def network_files(folder: Path) -> tuple[Path, ...]:
         for stem in (NETWORK, f"{NETWORK}.fp16", "pytorch_model"):
             if (whole := folder / f"{stem}{extension}").is_file():
                 return (whole,)
-        shards = sorted(p for p in folder.glob(f"{NETWORK}*{extension}") if SHARD.search(p.stem))
-        if shards:
-            match = SHARD.search(shards[0].stem)
-            assert match
-            if len(shards) != int(match[1]):
-                raise CheckpointError(
-                    f"{folder} holds {len(shards)} of {int(match[1])} parts of its network: "
-                    "download the missing ones."
-                )
-            return tuple(shards)
+        for stem in NETWORK_STEMS:
+            shards = sorted(p for p in folder.glob(f"{stem}*{extension}") if SHARD.search(p.stem))
+            if shards:
+                match = SHARD.search(shards[0].stem)
+                assert match
+                if len(shards) != int(match[1]):
+                    raise CheckpointError(
+                        f"{folder} holds {len(shards)} of {int(match[1])} parts of its network: "
+                        "download the missing ones."
+                    )
+                return tuple(shards)
     return ()
+
+
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Every file in a folder and the folders in it, sorted, also through links to folders, as
+    ComfyUI goes. above: the folders that led here, so that no link leads in a circle."""
+    real = os.path.realpath(folder)
+    with contextlib.suppress(OSError):  # a folder that this user may not read
+        for path in sorted(folder.iterdir()) if real not in above else ():
+            if path.is_dir():
+                yield from files_below(path, (*above, real))
+            elif path.is_file():
+                yield path
 
 
 def _read(path: Path) -> tuple[Any, dict[str, str]]:
@@ -123,30 +146,58 @@ def _read_pickle(path: Path) -> Any:
 def unsafe_sentence(path: Path, error: Exception) -> str:
     """Why a pickle is refused, and what to do."""
     named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    wanted = named[1] if named else _first_wish(path)
-    if not wanted:
+    try:
+        wanted = named[1] if named else _first_wish(path)
+    except DAMAGE:
         return f"{path.name} is damaged (its pickle makes no sense): {AGAIN}."
-    return (
+    found = (
         f"{path.name} needs more than tensors: it asks for {wanted}. Loading it would let the file "
-        "run code, so it is refused. Look for a safetensors version at its authors. If you trust "
-        "them, load it with torch.load(..., weights_only=False) on a machine without your data, "
-        "save its state_dict with torch.save, and convert that."
+        "run code, so it is refused."
+        if wanted
+        else f"{path.name} is written with a pickle protocol that torch's safe reader does not "
+        "take: expected protocol 2, torch.save's own."
+    )
+    return (
+        f"{found} Look for a safetensors version at its authors. If you trust them, load it with "
+        "torch.load(..., weights_only=False) on a machine without your data, save its state_dict "
+        "with torch.save, and convert that."
     )
 
 
 def _first_wish(path: Path) -> str:
-    """The first thing that a plain pickle asks for, taken apart without running it. torch names
-    it only in pickles of protocol 2."""
-    words: list[str] = []
-    with path.open("rb") as file, contextlib.suppress(*DAMAGE):
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name == "GLOBAL":
-                return str(argument).replace(" ", ".")
-            if opcode.name == "STACK_GLOBAL":
-                return ".".join(words[-2:])
-            if isinstance(argument, str):
-                words.append(argument)
+    """The first thing that a pickle asks for beyond tensors, taken apart without running it; torch
+    names it only in pickles of protocol 2 and 3. Empty: none. One of `DAMAGE`: it does not parse."""
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("rb"))
+        if zipfile.is_zipfile(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            file = stack.enter_context(archive.open(name))
+        legacy = LEGACY_MARK in file.read(32)
+        file.seek(0)
+        for _ in range(LEGACY_PICKLES if legacy else 1):
+            for wanted in _globals(file):
+                if not OWN_GLOBAL.fullmatch(wanted):
+                    return wanted
     return ""
+
+
+def _globals(file: IO[bytes]) -> Iterator[str]:
+    """`module.name` of everything that one pickle asks for."""
+    texts: list[str] = []
+    memo: dict[object, object] = {}
+    last: object = None  # the argument of the step before
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name == "GLOBAL":
+            yield str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL":
+            yield ".".join(texts[-2:])
+        elif opcode.name == "MEMOIZE" or opcode.name.endswith("PUT"):
+            memo[len(memo) if argument is None else argument] = last
+            continue
+        last = memo.get(argument) if opcode.name.endswith("GET") else argument
+        if isinstance(last, str):
+            texts.append(last)
 
 
 def _short(error: Exception) -> str:

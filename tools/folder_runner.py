@@ -192,10 +192,12 @@ class OwnServer(ComfyServer):
 
     def close(self) -> None:
         with _undisturbed():
-            super().close()
-            if self._watch is not None:
-                self._watch.communicate(b"closed")
-                self._watch = None
+            try:
+                super().close()
+            finally:
+                if self._watch is not None:
+                    self._watch.communicate(b"closed")
+                    self._watch = None
 
 
 @contextlib.contextmanager
@@ -279,7 +281,7 @@ def process(
     """Sends one picture through the workflow and saves what comes back; its part of a record."""
     from PIL import Image
 
-    from .pictures import SUFFIXES, alpha_problem, lr_psnr, read_picture, save_picture
+    from .pictures import SUFFIXES, lr_psnr, read_picture, save_picture
 
     picture = read_picture(path)
     client = server.client
@@ -295,10 +297,10 @@ def process(
         target = saving.folder / name.with_name(f"{name.name}{tail}{SUFFIXES[kind]}")
         data = client.fetch(image)
         with replacing(target) as part:
-            width, height = save_picture(data, picture, part, kind, saving.quality)
+            (width, height), note = save_picture(data, picture, part, kind, saving.quality)
             digest = hashlib.sha256(part.read_bytes()).hexdigest()
         opened.append(Image.open(io.BytesIO(data)))
-        lost.append(alpha_problem(picture, (width, height), kind))
+        lost.append(note)
         outputs.append(
             {
                 "file": target.relative_to(saving.folder).as_posix(),
@@ -428,7 +430,7 @@ def run_all(
                 "comfyui": version,
             }
             gone: HostError | None = None
-            refused = False
+            refused, fresh = False, True
             try:
                 record["input_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
                 key = job.key(record["input_sha256"])
@@ -436,27 +438,28 @@ def run_all(
                     copy = copied(known, name, manifest, key)
                     if copy:
                         copy["notes"] = [*copy["notes"], f"copied, for {known['input']} is equal"]
-                        manifest.add(record | copy | {"status": "done", "finished": _now()})
+                    record |= copy
+                    fresh = bool(copy)
                     tally.skipped += 1
-                    display.finish(path, f"skipped, {'copied' if copy else 'done already'}")
-                    continue
-                arguments = (path, record["input_sha256"], name, job, server, saving)
-                record |= process(*arguments, display.step, timeout)
+                    outcome = f"skipped, {'copied' if copy else 'done already'}"
+                else:
+                    arguments = (path, record["input_sha256"], name, job, server, saving)
+                    record |= process(*arguments, display.step, timeout)
+                    tally.done += 1
+                    server.succeeded()
+                    files = ", ".join(each["file"] for each in record["outputs"])
+                    outcome = f"{files} ({record['seconds']:.1f} s)"
+                record["status"] = "done"
             except (PromptError, HostError, OSError, HTTPException, ValueError) as error:
                 record |= {"status": "failed", "error": f"{error}" or type(error).__name__}
                 tally.failed += 1
                 refused = isinstance(error, PromptError) and _refuses_all(error, job)
                 if isinstance(error, HostError | OSError | HTTPException):
                     gone = _gone(server)
-                display.finish(path, f"failed: {record['error']}")
-            else:
-                record["status"] = "done"
-                tally.done += 1
-                server.succeeded()
-                files = ", ".join(each["file"] for each in record["outputs"])
-                display.finish(path, f"{files} ({record['seconds']:.1f} s)")
-            record["finished"] = _now()
-            manifest.add(record)
+                outcome = f"failed: {record['error']}"
+            if fresh:
+                manifest.add(record | {"finished": _now()})
+            display.finish(path, outcome)  # last: whoever reads that may hang up
             if refused:
                 said = f"{record['error']}. It would refuse every picture."
                 raise UsageError(f"{said} So far: {tally}.")
@@ -500,6 +503,8 @@ def run_command(options: argparse.Namespace) -> int:
             tally = run_all(
                 inputs, job, server, saving, options.workflow.name, options.again, options.timeout
             )
+    except BrokenPipeError:  # of what is printed, which `main` understands
+        raise
     except (HostError, PromptError, UsageError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2

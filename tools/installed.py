@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,12 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from ..common.diagnosis import PICKLES, SAFETENSORS, weights_problem
 from ..common.state_dict import CheckpointError
 from ..scripts.comfy_host import PACK_ROOT, HostError, find_host
 from ..workflows.files import FILES
-from .files import read_weights
-from .known import DIFFBIR_VERSIONS, identify, other_file
+from .convert import PAIR
+from .files import files_below, read_weights
+from .known import CONTROL, DIFFBIR_VERSIONS, UNET, identify, other_file
 
 DEFAULTS = {
     "checkpoints": ("checkpoints",),
@@ -106,10 +110,6 @@ def extra_folders(config: Path) -> Iterator[tuple[str, Path, bool]]:
                 yield kind, folder, first
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
-
-
 def needed() -> dict[str, set[str]]:
     """Shipped workflow -> the files it names."""
     return {
@@ -133,7 +133,25 @@ def _is(path: Path, name: str) -> bool:
     formats = (*SAFETENSORS, *PICKLES)
     suffixes = formats if published.suffix in formats else (published.suffix,)
     place = path.as_posix()
-    return any(place.endswith(f"/{published.with_suffix(suffix)}") for suffix in suffixes)
+    if any(place.endswith(f"/{published.with_suffix(suffix)}") for suffix in suffixes):
+        return True
+    release = published.parent.parent
+    if published.parent.name not in PAIR or not path.parent.as_posix().endswith(f"/{release}"):
+        return False
+    method = _converted_pair(path)  # lies where `convert` puts it
+    return bool(method) and str(release).lower().startswith(method)
+
+
+def _converted_pair(path: Path) -> str:
+    """The method of a file that `convert` made of a UNet and its control network; empty: it is
+    another one."""
+    try:
+        with safe_open(path, "pt") as file:
+            names, said = file.keys(), file.metadata() or {}
+    except (SafetensorError, OSError):
+        return ""
+    both = all(any(name.startswith(prefix) for name in names) for prefix in (UNET, CONTROL))
+    return said.get("restoration.method", "") if both else ""
 
 
 def _looked_into(path: Path, kind: str) -> tuple[str, str]:
@@ -156,22 +174,22 @@ def _looked_into(path: Path, kind: str) -> tuple[str, str]:
 def installed(folders: Mapping[str, Sequence[Path]]) -> list[Row]:
     """Every model that the shipped workflows name and where it is, kind by kind; then what else
     of the methods lies in `restoration`, and in `controlnet` under a published name."""
-    rows, workflows = [], needed()
+    rows, workflows, look = [], needed(), functools.cache(_looked_into)
     for kind in DEFAULTS:
-        files = [path for folder in folders.get(kind, ()) for path in _files(folder)]
+        files = [path for folder in folders.get(kind, ()) for path in files_below(folder)]
         hits: set[Path] = set()
         for name, (url, place) in FILES.items():
             if place != kind:
                 continue
             paths = [path for path in files if _is(path, name)]
-            seen = [_looked_into(path, kind) for path in paths]
+            seen = [look(path, kind) for path in paths]
             what = "; ".join(dict.fromkeys(what for what, _ in seen if what))
             problem = " ".join(problem for _, problem in seen if problem)
             users = tuple(title for title, names in workflows.items() if name in names)
             rows.append(Row(name, kind, what, tuple(map(str, paths)), url, problem, users))
             hits.update(paths)
         for path in (path for path in files if path not in hits and _may_be_ours(path, kind)):
-            what, problem = _looked_into(path, kind)
+            what, problem = look(path, kind)
             if what:
                 rows.append(Row(path.name, kind, what, (str(path),), "", problem))
     return rows

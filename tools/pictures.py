@@ -155,26 +155,28 @@ def _exif(image: Image.Image) -> tuple[bytes | None, str]:
 
 def save_picture(
     result: bytes, picture: Picture, target: Path, kind: str, quality: int
-) -> tuple[int, int]:
-    """Writes what ComfyUI made, with the photo's EXIF and ICC profile. Returns width, height.
+) -> tuple[tuple[int, int], str]:
+    """Writes what ComfyUI made, with the photo's EXIF, ICC profile and alpha. Returns (width and
+    height, why the photo's alpha is not in it; empty: it is, or there was none).
 
     kind: of `SUFFIXES`. quality: of jpg and webp, 1 to 100. The workflow that Save Image puts
-    into a PNG stays in it. The photo's alpha is put back unless `alpha_problem` says why not.
+    into a PNG stays in it.
     """
     with Image.open(io.BytesIO(result)) as image:
         image.load()
+        texts = getattr(image, "text", {})
     options: dict[str, object] = {}
     if picture.icc:
         options["icc_profile"] = picture.icc
     if picture.exif is not None:
         options["exif"] = _sized(picture.exif, image.size)
-    if picture.alpha and not alpha_problem(picture, image.size, kind) and image.mode == "RGB":
-        alpha, text = picture.alpha.resize(image.size, Image.Resampling.BICUBIC), image.info
-        image.putalpha(alpha)
-        image.info = text
+    lost = _alpha_problem(picture, image, kind)
+    if picture.alpha and not lost:
+        image = image.convert("RGB")
+        image.putalpha(picture.alpha.resize(image.size, Image.Resampling.BICUBIC))
     if kind == "png":
         kept = PngImagePlugin.PngInfo()
-        for key, value in getattr(image, "text", {}).items():
+        for key, value in texts.items():
             kept.add_text(key, value)
         options["pnginfo"] = kept
     elif kind == "jpg":
@@ -184,18 +186,22 @@ def save_picture(
         options["quality"] = quality
     image.info = {}  # nothing of the result's own file
     image.save(target, {"jpg": "JPEG"}.get(kind, kind.upper()), **options)
-    return image.size
+    return image.size, lost
 
 
-def alpha_problem(picture: Picture, size: tuple[int, int], kind: str) -> str:
-    """Why the photo's transparency does not come back in a result of this size; empty: it does."""
+def _alpha_problem(picture: Picture, result: Image.Image, kind: str) -> str:
+    """Why the photo's transparency does not come back in a result; empty: it does."""
     if picture.alpha is None:
         return ""
     if kind == "jpg":
         return "transparency lost: JPEG has none"
-    return (
-        "" if same_shape(picture.size, size) else "transparency lost: the result has another shape"
-    )
+    if not same_shape(picture.size, result.size):
+        return "transparency lost: the result has another shape"
+    if result.mode not in EIGHT_BIT:
+        return "transparency lost: the result has more than 8 bits"
+    if "A" in result.getbands() and _alpha(result) is not None:
+        return "transparency of the photo lost: the result has its own"
+    return ""
 
 
 def same_shape(a: tuple[int, int], b: tuple[int, int]) -> bool:

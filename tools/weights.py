@@ -14,7 +14,15 @@ from ..common.diagnosis import PICKLES, SAFETENSORS, size_words
 from ..common.state_dict import CheckpointError
 from ..workflows.files import size_of
 from .convert import convert, difference_sentence
-from .files import NETWORK_STEMS, contents_size, read_weights, sha256
+from .files import (
+    NETWORK_STEMS,
+    SHARD,
+    contents_size,
+    files_below,
+    network_files,
+    read_weights,
+    sha256,
+)
 from .installed import Row, installed, model_folders, needed
 from .known import Found, dtypes, identify, other_file
 
@@ -23,13 +31,24 @@ def _units(path: Path) -> list[Path]:
     """What to look into: the path itself, or every network and file below a folder that is none."""
     if not path.is_dir():
         return [path]
-    files = sorted(each for each in path.rglob("*") if each.is_file())
     units = [
-        each.parent if each.stem.startswith(NETWORK_STEMS) else each
-        for each in files
+        each.parent if _is_network(each) else each
+        for each in files_below(path)
         if each.suffix.lower() in (*SAFETENSORS, *PICKLES) or other_file(each)
     ]
     return list(dict.fromkeys(units)) or [path]
+
+
+def _is_network(path: Path) -> bool:
+    """Whether a file is what its folder is read for, or a part of that."""
+    if not path.stem.startswith(NETWORK_STEMS):
+        return False
+    if SHARD.search(path.stem):  # also where others are missing
+        return True
+    try:
+        return path in network_files(path.parent)
+    except CheckpointError:
+        return False
 
 
 def _facts(path: Path) -> tuple[dict[str, Any], Sequence[Path]]:

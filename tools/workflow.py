@@ -14,6 +14,8 @@ from ..scripts.comfy_host import Prompt, PromptError, read_prompt
 LOAD_IMAGE = "LoadImage"
 SEEDS = ("seed", "noise_seed")
 """What core's nodes and ours call it."""
+DIALS = {"fidelity": "RestorationFidelity"}
+"""Value -> the class of node that turns it for the whole workflow."""
 
 Settings = dict[str, Any]
 """`node.input` -> value."""
@@ -107,11 +109,13 @@ def parse_setting(prompt: Prompt, text: str) -> tuple[str, Any]:
 
 
 def _only_node_with(prompt: Prompt, name: str) -> str:
-    """The node that alone has a value of that name."""
+    """The node that alone has a value of that name, or is the only dial for it."""
     values = {n: spec["inputs"].get(name) for n, spec in prompt.items()}
     nodes = [n for n, value in values.items() if value is not None and not isinstance(value, list)]
-    if len(nodes) == 1:
-        return nodes[0]
+    dials = [node for node in nodes if prompt[node]["class_type"] == DIALS.get(name)]
+    for each in (nodes, dials):
+        if len(each) == 1:
+            return each[0]
     if nodes:
         raise PromptError(
             f"{name!r} is a value of {_named(prompt, nodes)}: say which, as {nodes[0]}.{name}=..."

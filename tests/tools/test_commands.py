@@ -97,6 +97,47 @@ def test_inspect_looks_into_everything_below_a_folder(tmp_path, capsys) -> None:
     assert "name the folder of one network" in capsys.readouterr().out
 
 
+def test_inspect_takes_a_network_in_parts_of_either_name(tmp_path, capsys) -> None:
+    unet, folder = tiny.pasd_unet(), tmp_path / "unet"
+    folder.mkdir()
+    for number, keys in enumerate((sorted(unet)[:100], sorted(unet)[100:]), 1):
+        path = folder / f"pytorch_model-0000{number}-of-00002.bin"
+        torch.save({key: unet[key] for key in keys}, path)
+    for place in (folder, tmp_path):
+        assert main(["inspect", str(place)]) == 0
+        said = capsys.readouterr().out
+        assert said.startswith(f"{folder} (") and said.count("complete    yes") == 1
+    path.unlink()
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.count(f"{folder} holds 1 of 2 parts") == 1
+
+
+def test_inspect_names_files_that_are_not_the_network_of_their_folder(tmp_path, capsys) -> None:
+    torch.save(tiny.diffbir(), tmp_path / "pytorch_model_v2.pth")
+    torch.save(tiny.dape(), tmp_path / "DAPE.pth")
+    assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'pytorch_model_v2.pth'} (" in said and "DiffBIR's control network" in said
+    tiny.write_release(tmp_path, tiny.pasd_unet(), tiny.pasd_control())
+    torch.save(tiny.pasd_unet(), tmp_path / "unet" / "diffusion_pytorch_model_ema.bin")
+    assert main(["inspect", "--json", str(tmp_path)]) == 0
+    found = [Path(facts["file"]).name for facts in json.loads(capsys.readouterr().out)]
+    assert found == [
+        "DAPE.pth", "controlnet", "pytorch_model_v2.pth", "unet", "diffusion_pytorch_model_ema.bin",
+    ]  # fmt: skip
+
+
+def test_inspect_goes_through_links_to_folders_but_not_in_circles(tmp_path, capsys) -> None:
+    disk, models = tmp_path / "disk", tmp_path / "models"
+    disk.mkdir()
+    models.mkdir()
+    torch.save(tiny.dape(), disk / "DAPE.pth")
+    for link, target in ((models / "linked", disk), (disk / "back", models)):
+        link.symlink_to(target, target_is_directory=True)
+    assert main(["inspect", str(models)]) == 0
+    assert f"{models / 'linked' / 'DAPE.pth'} (" in capsys.readouterr().out
+
+
 def test_the_face_detector_is_known_by_its_name(tmp_path, capsys) -> None:
     path = tmp_path / "face_detection_yunet_2023mar.onnx"
     path.write_bytes(b"\x08\x06\x12\x00\xff")

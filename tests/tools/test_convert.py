@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -133,6 +135,18 @@ def test_parts_of_one_network_are_joined(tmp_path) -> None:
     path.unlink()
     with pytest.raises(CheckpointError, match=r"holds 1 of 2 parts"):
         convert([tmp_path], tmp_path / "b.safetensors")
+
+
+def test_parts_of_an_older_name_are_joined(tmp_path) -> None:
+    unet, control = tiny.pasd_unet(), tiny.pasd_control()
+    tiny.write_release(tmp_path, unet, control)
+    (whole,) = (tmp_path / "unet").glob("*.bin")
+    whole.unlink()
+    keys = sorted(unet)
+    for number, part in enumerate((keys[:100], keys[100:]), 1):
+        path = tmp_path / "unet" / f"pytorch_model-0000{number}-of-00002.bin"
+        torch.save({key: unet[key] for key in part}, path)
+    assert same(pasd.added_part(load_file(convert([tmp_path]).path))[1], pasd.added_part(unet)[1])
 
 
 def test_tensors_that_share_memory_are_written_out(tmp_path) -> None:
@@ -324,6 +338,39 @@ def test_pickles_that_need_more_than_tensors_are_refused_and_not_run(tmp_path, m
         with pytest.raises(CheckpointError, match=r"needs more than tensors: it asks for \S+mkdir"):
             convert([Path("old.pth")])
     assert not Path("sprung").exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_a_pickle_of_a_newer_protocol_is_not_called_damaged(tmp_path, zipped, protocol) -> None:
+    def refused(**more: object) -> str:
+        path, contents = tmp_path / "v2.pth", {"state_dict": tiny.diffbir(), **more}
+        torch.save(contents, path, pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(CheckpointError) as error:
+            convert([path])
+        return str(error.value)
+
+    said = refused(size=torch.Size([1]), half=torch.float16, own=torch.nn.Parameter(torch.ones(1)))
+    for words in ("a pickle protocol that torch's safe reader", "safetensors", "protocol 2"):
+        assert words in said
+    assert "damaged" not in said
+    assert "it asks for collections.deque." in refused(other=collections.deque())
+    assert "it asks for torch.nn.modules.linear.Linear." in refused(other=torch.nn.Linear(1, 1))
+    assert "mkdir" in refused(trap=Trap()) and not Path("sprung").exists()
+
+
+def test_a_pickle_that_does_not_parse_is_damaged(tmp_path) -> None:
+    whole = pickle.dumps({"a": list(range(100))}, 4)
+    (tmp_path / "old.pth").write_bytes(whole[:-20])
+    with zipfile.ZipFile(tmp_path / "new.pth", "w") as archive:
+        archive.writestr("new/data.pkl", whole[:-20])
+        archive.writestr("new/version", "3")
+        archive.writestr("new/byteorder", "little")
+    for name in ("old.pth", "new.pth"):
+        with pytest.raises(
+            CheckpointError, match=rf"{name} is damaged \(its pickle makes no sense"
+        ):
+            convert([tmp_path / name])
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restoration.scripts.comfy_host import HostError, Progress
+from restoration.scripts import comfy_host
+from restoration.scripts.comfy_host import ComfyServer, Host, HostError, Progress
 from restoration.tests.tools.fake_comfy import WORKFLOW, FakeComfy, negative
 from restoration.tools import folder_runner
 from restoration.tools.commands import main
@@ -140,6 +145,22 @@ def test_a_value_that_only_one_node_has_needs_no_node(run, fake, photos, workflo
     assert fake.prompts[1]["4"]["inputs"]["strength"] == 0.25
 
 
+def test_fidelity_is_that_of_the_one_dial(run, fake, photos, workflow, capsys) -> None:
+    """Other nodes have a value of that name, too, where the dial does not turn it."""
+    prompt = json.loads(workflow.read_text())
+    prompt["2"]["inputs"]["fidelity"] = 0.5
+    prompt["4"] = {"class_type": "RestorationFidelity", "inputs": {"fidelity": 0.5}}
+    workflow.write_text(json.dumps(prompt))
+    fake.nodes.add("RestorationFidelity")
+    assert run(photos / "a.png", "--set", "fidelity=0.8") == 0
+    sent = fake.prompts[0]
+    assert (sent["2"]["inputs"]["fidelity"], sent["4"]["inputs"]["fidelity"]) == (0.5, 0.8)
+    prompt["5"] = prompt["4"]
+    workflow.write_text(json.dumps(prompt))
+    assert run(photos / "a.png", "--set", "fidelity=0.8") == 2
+    assert "'fidelity' is a value of 2 (Negative), 4 (Rest" in capsys.readouterr().err
+
+
 def test_what_nodes_say_is_written_down(run, fake, photos, tmp_path, monkeypatch) -> None:
     real = FakeComfy.post
 
@@ -164,6 +185,26 @@ def test_transparency_comes_back_or_is_said_to_be_lost(run, photos, tmp_path) ->
     kept, lost = records(tmp_path / "out")
     assert kept["kept"] == ["alpha"] and not kept["notes"]
     assert not lost["kept"] and lost["notes"] == ["transparency lost: JPEG has none"]
+
+
+@pytest.mark.parametrize("opaque", ["L", "RGBA"])
+def test_transparency_is_called_kept_only_where_it_was_put_back(
+    run, fake, photos, tmp_path, opaque
+) -> None:
+    image = Image.open(photos / "a.png")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(photos / "a.png")
+    half = Image.new("RGBA", image.size, (0, 0, 0, 77))
+    for result in (image.convert("RGB").convert(opaque), half):
+        fake.restore = lambda photo, result=result: [result]
+        assert run(photos / "a.png", "--again") == 0
+        alpha = Image.open(tmp_path / "out" / "a.png").getchannel("A")
+        expected = half if result is half else image
+        assert np.array_equal(np.asarray(alpha), np.asarray(expected.getchannel("A")))
+    put_back, own = records(tmp_path / "out")
+    assert put_back["kept"] == ["alpha"] and not put_back["notes"]
+    assert not own["kept"]
+    assert own["notes"] == ["transparency of the photo lost: the result has its own"]
 
 
 def test_the_address_of_a_server_needs_no_scheme(fake, workflow, photos, tmp_path) -> None:
@@ -414,6 +455,23 @@ def test_a_manifest_that_is_something_else_is_not_touched(run, fake, photos, tmp
     assert "Line 1 of" in capsys.readouterr().err and path.read_text() == "my own notes\n"
 
 
+def test_what_is_done_is_written_down_when_nobody_reads_on(fake, workflow, photos, tmp_path):
+    """As `tools run ... | head` does; the first line of all finds the pipe closed."""
+    tools = Path(__file__).parent.parent.parent / "tools"
+    words = ["run", str(workflow), str(photos), "-o", str(tmp_path / "out"), "--server", fake.url]
+    process = subprocess.Popen(
+        [sys.executable, str(tools), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 1 and not said
+    assert [record["status"] for record in records(tmp_path / "out")] == ["done"]
+    assert main(words) == 0
+    assert len(fake.prompts) == 3
+
+
 # Errors
 
 
@@ -562,6 +620,57 @@ def test_a_server_of_our_own_uses_the_models_and_nodes_of_its_comfyui(tmp_path) 
     assert not folder_runner._holds_pack(tmp_path)
     (tmp_path / "custom_nodes" / "any-name").symlink_to(folder_runner.PACK_ROOT)
     assert folder_runner._holds_pack(tmp_path)
+
+
+class Stopping:
+    """A process that ends at the first signal it takes, by the rules of an operating system."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+
+    def poll(self) -> int | None:
+        return 1 if self.signals else None
+
+    def send_signal(self, number: int) -> None:
+        if sys.platform == "win32" and number == signal.SIGINT:
+            raise ValueError("Unsupported signal: 2")
+        self.signals.append(number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("system", "number"), [("linux", signal.SIGINT), ("win32", signal.SIGTERM)]
+)
+def test_a_server_is_stopped_by_a_signal_that_its_system_has(
+    tmp_path, monkeypatch, system, number
+) -> None:
+    own = ComfyServer(host=Host(tmp_path, "1.0", "test"))
+    own.base, process = tmp_path / "base", Stopping()
+    own._process = process  # type: ignore[assignment]
+    monkeypatch.setattr(comfy_host.sys, "platform", system)
+    own.close()
+    assert process.signals == [number]
+
+
+def test_the_watcher_hears_of_an_end_that_fails(tmp_path, monkeypatch) -> None:
+    """Else it would take this process for killed, and signal a number that may be another's."""
+    said = []
+    watch = type("Watch", (), {"communicate": lambda self, words: said.append(words)})
+
+    def broken(self) -> None:
+        raise OSError("no such process")
+
+    own = folder_runner.OwnServer(host=Host(tmp_path, "1.0", "test"))
+    own._watch = watch()
+    monkeypatch.setattr(ComfyServer, "close", broken)
+    with contextlib.suppress(OSError):
+        own.close()
+    assert said == [b"closed"]
 
 
 # On a terminal

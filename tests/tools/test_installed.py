@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,39 @@ def test_releases_are_found_where_the_workflows_look_for_them(comfyui) -> None:
     other = found["pasd_light/checkpoint-120000/unet/diffusion_pytorch_model.safetensors"]
     assert not other.paths
     assert found.keys() == FILES.keys()
+
+
+@pytest.mark.parametrize("method", ["pasd", "seesr"])
+def test_a_conversion_in_its_release_counts_for_both_files(comfyui, method) -> None:
+    folder = comfyui / "models" / "restoration"
+    name = {"pasd": "pasd/checkpoint-100000", "seesr": "seesr"}[method]
+    unet, control = getattr(tiny, f"{method}_unet")(), getattr(tiny, f"{method}_control")()
+    tiny.write_release(folder / name, unet, control)
+    assert main(["convert", str(folder / name)]) == 0
+    for part in ("unet", "controlnet"):
+        shutil.rmtree(folder / name / part)
+    torch.save(tiny.dape(), folder / "DAPE.pth")
+    assert main(["convert", str(folder / "DAPE.pth"), "-o", str(folder / name)]) == 0
+    shutil.copy(folder / name / f"{method}.safetensors", folder / "aside.safetensors")
+    found = rows(comfyui)
+    for part in ("unet", "controlnet"):
+        row = found[f"{name}/{part}/diffusion_pytorch_model.safetensors"]
+        assert row.paths == (str(folder / name / f"{method}.safetensors"),) and not row.problem
+    assert f"{method}.safetensors" not in found and found["aside.safetensors"].what
+    other = {"pasd": "seesr", "seesr": "pasd/checkpoint-100000"}[method]
+    (folder / other).mkdir(parents=True)
+    shutil.copy(folder / "aside.safetensors", folder / other)
+    assert not rows(comfyui)[f"{other}/unet/diffusion_pytorch_model.safetensors"].paths
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(comfyui, tmp_path) -> None:
+    """ComfyUI follows them."""
+    folder, disk = comfyui / "models" / "restoration", tmp_path / "disk"
+    disk.mkdir()
+    torch.save(tiny.dape(), disk / "DAPE.pth")
+    for link, target in ((folder / "linked", disk), (disk / "back", folder)):
+        link.symlink_to(target, target_is_directory=True)
+    assert rows(comfyui)["DAPE.pth"].paths == (str(folder / "linked" / "DAPE.pth"),)
 
 
 def test_other_files_of_the_methods_are_named(comfyui, tmp_path) -> None:

@@ -12,7 +12,6 @@ from PIL.ExifTags import IFD, Base
 
 from restoration.tools.pictures import (
     BEST_PSNR,
-    alpha_problem,
     lr_psnr,
     read_picture,
     save_picture,
@@ -67,7 +66,7 @@ def through(path: Path, kind: str = "png", scale: int = 2) -> Image.Image:
         upright = ImageOps.exif_transpose(seen).convert("RGB")
     result = upright.resize((upright.width * scale, upright.height * scale))
     target = path.with_name(f"result.{kind}")
-    assert save_picture(packed(result), picture, target, kind, 95) == result.size
+    assert save_picture(packed(result), picture, target, kind, 95)[0] == result.size
     saved = Image.open(target)
     saved.load()
     return saved
@@ -232,17 +231,40 @@ def test_a_result_with_a_transparency_of_its_own_keeps_it(tmp_path) -> None:
     picture = read_picture(see_through(tmp_path / "a.png"))
     result = gradient()
     result.putalpha(77)
-    save_picture(packed(result), picture, tmp_path / "b.png", "png", 95)
+    _, note = save_picture(packed(result), picture, tmp_path / "b.png", "png", 95)
     assert Image.open(tmp_path / "b.png").getchannel("A").getextrema() == (77, 77)
+    assert note == "transparency of the photo lost: the result has its own"
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_transparency_is_put_back_into_any_result_that_is_opaque(tmp_path, mode, kind) -> None:
+    picture = read_picture(see_through(tmp_path / "a.png"))
+    said = PngImagePlugin.PngInfo()
+    said.add_text("prompt", "{}")
+    data = io.BytesIO()
+    gradient().convert(mode).save(data, "PNG", pnginfo=said)
+    target = tmp_path / f"b.{kind}"
+    assert save_picture(data.getvalue(), picture, target, kind, 95) == ((40, 30), "")
+    saved = Image.open(target)
+    assert saved.mode == "RGBA" and picture.alpha is not None
+    assert np.array_equal(np.asarray(saved.getchannel("A")), np.asarray(picture.alpha))
+    if kind == "png":
+        assert saved.text == {"prompt": "{}"}  # type: ignore[attr-defined]
 
 
 def test_where_transparency_is_lost_and_why(tmp_path) -> None:
     picture = read_picture(see_through(tmp_path / "a.png"))
-    assert not alpha_problem(picture, (80, 60), "png")
-    assert "JPEG has none" in alpha_problem(picture, (80, 60), "jpg")
-    assert "another shape" in alpha_problem(picture, (40, 40), "png")
-    save_picture(packed(gradient(40, 40)), picture, tmp_path / "b.png", "png", 95)
-    assert Image.open(tmp_path / "b.png").mode == "RGB"
+    deep = Image.fromarray(np.full((30, 40), 40000, np.uint16))
+    for result, kind, words in (
+        (gradient(80, 60), "jpg", "JPEG has none"),
+        (gradient(40, 40), "png", "another shape"),
+        (deep, "png", "more than 8 bits"),
+    ):
+        target = tmp_path / f"b.{kind}"
+        _, note = save_picture(packed(result), picture, target, kind, 95)
+        assert words in note and note.startswith("transparency lost: ")
+        assert "A" not in Image.open(target).getbands()
     gradient().convert("RGBA").save(tmp_path / "opaque.png")  # which says nothing
     assert read_picture(tmp_path / "opaque.png").alpha is None
 
