@@ -122,31 +122,24 @@ def test_the_tagger_and_its_lora_lose_what_is_never_run(tmp_path) -> None:
         assert all(map(torch.equal, ours[key], pair))
 
 
-def test_parts_of_one_network_are_joined(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("stem", "ending"),
+    [("diffusion_pytorch_model", "safetensors"), ("pytorch_model", "bin")],  # the older name
+)
+def test_parts_of_one_network_are_joined(tmp_path, stem: str, ending: str) -> None:
     unet, control = tiny.pasd_unet(), tiny.pasd_control()
     tiny.write_release(tmp_path, unet, control)
     (whole,) = (tmp_path / "unet").glob("*.bin")
     whole.unlink()
     keys = sorted(unet)
+    save = save_file if ending == "safetensors" else torch.save
     for number, part in enumerate((keys[:100], keys[100:]), 1):
-        path = tmp_path / "unet" / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors"
-        save_file({key: unet[key] for key in part}, path)
+        path = tmp_path / "unet" / f"{stem}-0000{number}-of-00002.{ending}"
+        save({key: unet[key] for key in part}, path)
     assert same(pasd.added_part(load_file(convert([tmp_path]).path))[1], pasd.added_part(unet)[1])
     path.unlink()
     with pytest.raises(CheckpointError, match=r"holds 1 of 2 parts"):
         convert([tmp_path], tmp_path / "b.safetensors")
-
-
-def test_parts_of_an_older_name_are_joined(tmp_path) -> None:
-    unet, control = tiny.pasd_unet(), tiny.pasd_control()
-    tiny.write_release(tmp_path, unet, control)
-    (whole,) = (tmp_path / "unet").glob("*.bin")
-    whole.unlink()
-    keys = sorted(unet)
-    for number, part in enumerate((keys[:100], keys[100:]), 1):
-        path = tmp_path / "unet" / f"pytorch_model-0000{number}-of-00002.bin"
-        torch.save({key: unet[key] for key in part}, path)
-    assert same(pasd.added_part(load_file(convert([tmp_path]).path))[1], pasd.added_part(unet)[1])
 
 
 def test_tensors_that_share_memory_are_written_out(tmp_path) -> None:
