@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save
 
 from restoration.common.diagnosis import weights_problem
 from restoration.common.state_dict import CheckpointError
-from restoration.tests.tools import tiny
-from restoration.tools.convert import convert
-from restoration.tools.files import read_weights
+from restoration.tests.tools.weights import tiny
+from restoration.tools.weights.convert import convert
+from restoration.tools.weights.files import read_weights
 
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\n"

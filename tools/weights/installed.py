@@ -12,12 +12,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from ..common.diagnosis import PICKLES, SAFETENSORS, weights_problem
-from ..common.state_dict import CheckpointError
-from ..scripts.comfy_host import PACK_ROOT, HostError, find_host
-from ..workflows.files import FILES
+from ...common.diagnosis import PICKLES, SAFETENSORS, weights_problem
+from ...common.state_dict import CheckpointError
+from ...scripts.comfy_host import PACK_ROOT, HostError, find_host
+from ...workflows.files import FILES
+from ..files import files_below
 from .convert import PAIR
-from .files import files_below, read_weights
+from .files import read_weights
 from .known import CONTROL, DIFFBIR_VERSIONS, UNET, identify, other_file
 
 DEFAULTS = {

@@ -6,8 +6,8 @@ import pytest
 
 from restoration.pasd.checkpoint import added_part, config_from, control_part
 from restoration.seesr.config import SD2
-from restoration.tests.tools.published import manifest, shapes
-from restoration.tools import layouts
+from restoration.tests.tools.weights.published import manifest, shapes
+from restoration.tools.weights import layouts
 
 
 @pytest.mark.parametrize("kind", ["controlnet", "controlnet_rrdb", "controlnet_sdxl"])

@@ -12,18 +12,17 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ..common.diagnosis import PICKLES, SAFETENSORS, size_words
-from ..common.state_dict import CheckpointError, StateDict, unwrapped
+from ...common.diagnosis import PICKLES, SAFETENSORS, size_words
+from ...common.state_dict import CheckpointError, StateDict, unwrapped
+from ..files import files_below, replacing
+from ..files import sha256 as digest_of
 from .files import (
     Source,
     contents_size,
-    files_below,
     network_files,
     read_weights,
-    replacing,
     sort_metadata,
 )
-from .files import sha256 as digest_of
 from .known import CONTROL, UNET, Found, identify
 
 FORMAT = "1"

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from restoration.common.state_dict import CheckpointError
-from restoration.tests.tools import tiny
-from restoration.tools import installed as module
+from restoration.tests.tools.weights import tiny
 from restoration.tools.commands import main
-from restoration.tools.installed import DEFAULTS, installed, model_folders
+from restoration.tools.weights import installed as module
+from restoration.tools.weights.installed import DEFAULTS, installed, model_folders
 from restoration.workflows.files import FILES
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from restoration.tests.tools import tiny
-from restoration.tools.convert import convert
+from restoration.tests.tools.weights import tiny
+from restoration.tools.weights.convert import convert
 
 pytestmark = pytest.mark.host
 

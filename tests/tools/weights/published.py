@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parent.parent.parent / "golden"
 
 
 def manifest(name: str, group: str | None = None) -> dict[str, Tensor]:

@@ -20,10 +20,10 @@ from restoration.diffbir.checkpoint import convert as diffbir_convert
 from restoration.pasd import checkpoint as pasd
 from restoration.seesr import checkpoint as seesr
 from restoration.seesr.tagger import Tagger
-from restoration.tests.tools import tiny
-from restoration.tools import convert as module
-from restoration.tools.convert import convert, sidecar
-from restoration.tools.known import identify
+from restoration.tests.tools.weights import tiny
+from restoration.tools.weights import convert as module
+from restoration.tools.weights.convert import convert, sidecar
+from restoration.tools.weights.known import identify
 
 
 @pytest.fixture(autouse=True)

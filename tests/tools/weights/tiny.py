@@ -15,7 +15,7 @@ from restoration.pasd.config import PASDConfig, Variant
 from restoration.seesr.checkpoint import LORA_RANK, TIED
 from restoration.seesr.config import SeeSRConfig, TaggerConfig
 from restoration.seesr.tagger import Tagger
-from restoration.tools import layouts
+from restoration.tools.weights import layouts
 
 Weights = dict[str, Tensor]
 
@@ -57,7 +57,7 @@ TAGGER = TaggerConfig(
 
 def use_tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files tell the sizes of PASD's networks; of all others there is one size."""
-    from restoration.tools import known
+    from restoration.tools.weights import known
 
     monkeypatch.setattr(known, "SD21", DIFFBIR)
     monkeypatch.setattr(known, "SD2", SEESR)

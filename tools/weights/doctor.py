@@ -10,18 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..common.diagnosis import PICKLES, SAFETENSORS, size_words
-from ..common.state_dict import CheckpointError
-from ..workflows.files import size_of
+from ...common.diagnosis import PICKLES, SAFETENSORS, size_words
+from ...common.state_dict import CheckpointError
+from ...workflows.files import size_of
+from ..files import files_below, sha256
 from .convert import convert, difference_sentence
 from .files import (
     NETWORK_STEMS,
     SHARD,
     contents_size,
-    files_below,
     network_files,
     read_weights,
-    sha256,
 )
 from .installed import Row, installed, model_folders, needed
 from .known import Found, dtypes, identify, other_file

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from restoration.common.state_dict import CheckpointError
-from restoration.tests.tools.published import GOLDEN, manifest
-from restoration.tools.known import identify
+from restoration.tests.tools.weights.published import GOLDEN, manifest
+from restoration.tools.weights.known import identify
 
 PUBLISHED = {
     "diffbir/manifest_v1_general": ("diffbir", "v1, v2 or v2.1", "whole"),

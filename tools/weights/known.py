@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..common.diagnosis import file_problem
-from ..common.hint_encoder import hint_encoder_config
-from ..common.state_dict import (
+from ...common.diagnosis import file_problem
+from ...common.hint_encoder import hint_encoder_config
+from ...common.state_dict import (
     CheckpointError,
     Layout,
     StateDict,
@@ -20,13 +20,13 @@ from ..common.state_dict import (
     unwrapped,
     with_prefix,
 )
-from ..diffbir import checkpoint as diffbir
-from ..diffbir.config import SD21
-from ..pasd import checkpoint as pasd
-from ..pasd.config import PASDConfig, Variant
-from ..seesr import checkpoint as seesr
-from ..seesr.config import RAM, SD2, TAG_LISTS
-from ..seesr.tagger import Tagger
+from ...diffbir import checkpoint as diffbir
+from ...diffbir.config import SD21
+from ...pasd import checkpoint as pasd
+from ...pasd.config import PASDConfig, Variant
+from ...seesr import checkpoint as seesr
+from ...seesr.config import RAM, SD2, TAG_LISTS
+from ...seesr.tagger import Tagger
 from . import layouts
 
 UNET, CONTROL = pasd.UNET_PREFIX, pasd.CONTROL_PREFIX

@@ -1,0 +1,1 @@
+"""The weights doctor: what weight files are, and conversions of them."""
