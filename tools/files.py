@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .locking import try_lock
+
 CHUNK = 1 << 22
 
 
@@ -35,17 +37,29 @@ def sha256(path: Path) -> str:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` at the end of the block, or is removed when the
-    block fails: nobody ever sees half a file. What a killed run left behind is replaced."""
+    block fails: nobody ever sees half a file. What a killed run left behind is replaced.
+
+    Raises OSError while another process writes the same file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.chmod(0o666 & ~_umask())  # safetensors writes for the owner only
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    # Short: a name of the full length that the file system allows has room for no more.
+    part = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.part")
+    with part.open("ab") as holder:
+        if not try_lock(holder):
+            raise OSError(f"{path} is being written by another process: wait for it")
+        try:
+            holder.truncate(0)
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            with contextlib.suppress(PermissionError):  # not every file system has modes
+                part.chmod(0o666 & ~_umask())  # safetensors writes for the owner only
+            if os.name == "nt":  # which renames no open file
+                holder.close()
+            part.replace(path)
+        finally:
+            holder.close()
+            part.unlink(missing_ok=True)
 
 
 def _umask() -> int:
