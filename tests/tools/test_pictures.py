@@ -10,7 +10,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 from PIL.ExifTags import IFD, Base
 
-from restoration.tools.pictures import (
+from restoration.tools.folder.pictures import (
     BEST_PSNR,
     lr_psnr,
     read_picture,
