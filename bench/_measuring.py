@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,19 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def import_pack(host: Path) -> None:
     """ComfyUI on the CPU, and this pack as the package `restoration`."""
-    sys.path[:] = [str(host), *(p for p in sys.path if Path(p or ".").resolve() != ROOT)]
-    import comfy.options  # noqa: F401  (from here on, command line arguments are not the host's)
-    from comfy.cli_args import args
+    runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
+    from restoration.tools.comfyui.inprocess import import_comfyui
 
-    args.cpu = True
-    args.use_pytorch_cross_attention = True
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["restoration"] = module
-    spec.loader.exec_module(module)
+    import_comfyui(host, pytorch_attention=True)
 
 
 def randomise(network: torch.nn.Module) -> torch.nn.Module:

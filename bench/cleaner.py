@@ -26,7 +26,7 @@ from PIL import Image
 Array = np.ndarray
 Method = Callable[[Array], Array]
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "cleaner" / "weights.safetensors"
+WEIGHTS = Path(__file__).resolve().parent.parent / "stage1" / "weights.safetensors"
 LARGEST = 512
 NAMED = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 OTHERS = (

@@ -43,9 +43,9 @@ operations; measured in the same way."""
 
 def steps(side: int) -> dict[str, Callable[[], object]]:
     """One sampling step of each kind; `cfg` runs both prompts in one batch."""
-    from restoration.diffbir.checkpoint import layout
-    from restoration.host.conditioning import attach_control
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.attach import attach_control
+    from restoration.diffbir.keys import layout
+    from restoration.diffbir.load import diffbir_control
     from restoration.tests.host.networks import (
         call_model,
         conditioning,

@@ -72,8 +72,9 @@ def open_run(model: Any, x: torch.Tensor, text: torch.Tensor) -> Step:
 
 def steps(side: int, kinds: list[str]) -> tuple[dict[str, Step], dict[str, Step]]:
     """(one sampling step, plain and of each kind; what encodes the picture of each kind)."""
-    from restoration.host.pasd import apply_pasd, pasd_model
-    from restoration.pasd.checkpoint import config_from
+    from restoration.pasd.attach import apply_pasd
+    from restoration.pasd.keys import config_from
+    from restoration.pasd.load import pasd_model
     from restoration.tests.host.networks import empty_unet
 
     config = config_from(published("controlnet", "base"))

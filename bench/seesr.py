@@ -45,9 +45,9 @@ def published(name: str, *groups: str) -> dict[str, torch.Tensor]:
 
 def tagger() -> Any:
     """DAPE_MODEL of full size."""
-    from restoration.host.tagger import build_tagger
-    from restoration.seesr.config import RAM
-    from restoration.seesr.tags import TagList
+    from restoration.tagger.config import RAM
+    from restoration.tagger.load import build_tagger
+    from restoration.tagger.tags import TagList
 
     names = tuple(f"tag {i}" for i in range(RAM.labels))
     tags = TagList(names, torch.full((RAM.labels,), 0.65))
@@ -58,9 +58,10 @@ def tagger() -> Any:
 
 def steps(side: int) -> dict[str, Callable[[], object]]:
     """One sampling step of each kind, and one picture through the tagger."""
-    from restoration.host.seesr import apply_seesr, seesr_model
-    from restoration.host.tagger import run_tagger
+    from restoration.seesr.attach import apply_seesr
     from restoration.seesr.config import SD2
+    from restoration.seesr.load import seesr_model
+    from restoration.tagger.run import run_tagger
     from restoration.tests.host.networks import call_model, conditioning, empty_unet
 
     model = empty_unet(SD2.unet_config())

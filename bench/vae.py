@@ -85,7 +85,7 @@ def measured(run: Callable[[], Tensor], rounds: int) -> tuple[Tensor, float, flo
 
 
 def compare(vae: Any, side: int, tile: int, rounds: int, only: list[str] | None) -> None:
-    from restoration.host import vae as exact
+    from restoration.host import exact_vae as exact
 
     pixels = picture(side)
     latent = torch.nn.functional.interpolate(pixels.movedim(-1, 1), (side // 8, side // 8))

@@ -185,6 +185,11 @@ SCHEDULES = {
 
 def schedule_timesteps(name: str, steps: int) -> list[int] | list[float]:
     """The step set of a schedule, strictly descending within 0..999, or a ValueError."""
+    if not 1 <= steps <= TRAINING_STEPS:
+        raise ValueError(
+            f"A schedule of {steps} steps is not possible: the model was trained on "
+            f"{TRAINING_STEPS} noise levels. Use 1 to {TRAINING_STEPS}."
+        )
     timesteps = SCHEDULES[name].timesteps(steps)
     descending = all(later < earlier for earlier, later in pairwise(timesteps))
     if not descending or not 0 <= timesteps[0] <= LAST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,8 +20,9 @@ Fit = Literal["pad", "stretch", "black"]
 Size = tuple[int, int]
 """(height, width) in pixels."""
 
-MAX_SIDE = 16384
-"""ComfyUI's own limit for a side; beyond it the working picture would not fit anywhere."""
+MAX_PIXELS = 16384**2
+"""A square of ComfyUI's own limit for a side; beyond it the working picture would not fit anywhere. A
+long and narrow one may have longer sides."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ def prepare(
     if fit == "stretch":
         content = _each(content, lambda side: max(multiple, side // multiple * multiple))
     working = _each(content, lambda side: round_up(side, multiple))
-    if max(working) > MAX_SIDE:
+    if math.prod(working) > MAX_PIXELS:
         raise ValueError(
             f"The working picture would be {working[1]}x{working[0]} pixels (width x height), "
-            f"made from {size[1]}x{size[0]}; at most {MAX_SIDE} a side is "
+            f"made from {size[1]}x{size[0]}; at most {MAX_PIXELS / 1e6:.0f} million pixels are "
             "possible. Lower upscale_by or min_side, or crop the picture first."
         )
     # Two or three resamplings, as the authors do, and each of them a no-op where sizes agree.

@@ -43,6 +43,15 @@ class Tile:
         return tensor[..., self.y : self.y + self.height, self.x : self.x + self.width]
 
 
+def check_overlap(tile: int, overlap: int) -> None:
+    """ValueError unless neighbours that overlap so much still make headway."""
+    if not 0 <= overlap < tile:
+        raise ValueError(
+            f"tile_overlap is {overlap} and tile_size {tile}: the overlap must be 0 or more and "
+            "smaller than the tile. An eighth to a quarter of tile_size is usual."
+        )
+
+
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """Where tiles begin along one axis: 0, tile - overlap, ..., the last one moved to the end.
 
@@ -51,11 +60,7 @@ def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """
     if length < 1 or tile < 1:
         raise ValueError(f"A length of {length} cannot be cut into tiles of {tile}.")
-    if not 0 <= overlap < tile:
-        raise ValueError(
-            f"The tile overlap is {overlap}, the tile size {tile}: the overlap must be 0 or more "
-            "and smaller than the tile."
-        )
+    check_overlap(tile, overlap)
     if length <= tile:
         return [0]
     stride = tile - overlap

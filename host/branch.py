@@ -21,11 +21,11 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..common.images import from_image
-from .conditioning import AREAS_KEY, AreaCond
+from ..common.images import from_image, from_mask
+from .areas import AREAS_KEY, AreaCond
 from .extra_blocks import Block, after
 from .sampling import PercentRange, in_range
-from .tiles import Area, Place, View
+from .view import Area, Place, View
 
 KEY = "diffusion_restoration_branch"
 """In `transformer_options`: {identity of a branch patch: its features}, for attention patches."""
@@ -312,6 +312,12 @@ def _masked(block: Block, mask: Tensor | None) -> Block:
 def whole_cells(image: Tensor) -> Tensor:
     """B 3 H W of an IMAGE, its border cut to whole latent cells as the host's VAE cuts it."""
     pixels, _ = from_image(image)
+    height, width = pixels.shape[-2:]
+    if min(height, width) < PIXELS:
+        raise ValueError(
+            f"`image` is {width}x{height} pixels; it needs at least {PIXELS} a side, one latent "
+            "cell. Connect the picture from Prepare Restoration."
+        )
     for axis in (-2, -1):
         side = pixels.shape[axis] // PIXELS * PIXELS
         pixels = pixels.narrow(axis, (pixels.shape[axis] - side) // 2, side)
@@ -332,6 +338,7 @@ def apply_branch(
     border, as the host's VAE does). mask: B H W in 0..1, any resolution; None or ones: everywhere.
     Returns the clone and the patch's identity, by which attention patches find its features.
     """
+    mask = None if mask is None else from_mask(mask)
     patch = _Patch(branch, whole_cells(image), (start_percent, end_percent), mask)
     patched = model.clone()
     key = f"{KEY}.{patch.identity}"

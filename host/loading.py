@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import comfy.model_patcher
@@ -20,6 +18,7 @@ from torch import nn
 
 from ..common.diagnosis import weights_problem
 from ..common.state_dict import CheckpointError, StateDict
+from .folders import find_file
 
 DAMAGE = (
     EOFError,
@@ -40,7 +39,7 @@ def model_files(folder: str) -> list[str]:
 
 def read_file(folder: str, name: str) -> Any:
     """What a file of weights holds, read on the CPU without running code from it."""
-    path = Path(folder_paths.get_full_path_or_raise(folder, name))
+    path = find_file(folder, name)
     if problem := weights_problem(path):
         raise CheckpointError(problem if name == path.name else f"{name}: {problem}")
     try:
@@ -60,7 +59,7 @@ def read_file(folder: str, name: str) -> Any:
 
 def fingerprint(folder: str, name: str) -> tuple[int, int]:
     """Changes when the file is replaced."""
-    state = os.stat(folder_paths.get_full_path_or_raise(folder, name))
+    state = find_file(folder, name).stat()
     return state.st_mtime_ns, state.st_size
 
 

@@ -15,23 +15,18 @@ from tqdm.auto import tqdm
 
 from ..common.diffusion import q_sample
 from ..common.images import match_batch
+from ..common.latents import from_latent
 from ..common.sampling import Denoise, Noise, derived_seed, step_noise
 from ..common.schedule import (
     LAST,
-    TERMINAL_SIGMA,
     TRAINING_STEPS,
     has_zero_terminal_snr,
-    scaled_linear_alphas,
     schedule_sigmas,
-    sigmas_from,
     signal,
-    timesteps_at,
-    zero_terminal_snr,
 )
 from ..diffbir.sampling import dpm_solver_m2, spaced_ddpm
 from ..pasd.sampling import unipc
 
-Version = Literal["eps", "v2.1"]
 Start = Literal["diffbir", "seesr", "pasd", "noise"]
 PercentRange = tuple[float, float]
 LatentDict = dict[str, Any]
@@ -81,28 +76,14 @@ def restoration_sigmas(model: Any, schedule: str, steps: int, denoise: float = 1
     table = training_table(model.get_model_object("model_sampling"))
     if denoise <= 0:
         return torch.zeros(0)
+    if steps / denoise >= TRAINING_STEPS + 1:
+        raise ValueError(
+            f"`denoise` {denoise:g} with {steps} steps means the last {steps} of "
+            f"{steps / denoise:.0f} steps, but the model was trained on {TRAINING_STEPS} noise "
+            f"levels. Raise `denoise` to {math.ceil(steps / TRAINING_STEPS * 100) / 100:g} or "
+            "more, take fewer steps, or set `denoise` to 0 for none."
+        )
     return schedule_sigmas(schedule, table, int(steps / denoise))[-(steps + 1) :]
-
-
-class _InterpolatedTime(ms.ModelSamplingDiscrete):
-    """Noise levels between two timesteps have a fractional timestep, where the host rounds."""
-
-    def timestep(self, sigma: Tensor) -> Tensor:
-        return timesteps_at(self.sigmas.cpu(), sigma.cpu()).to(sigma.device, torch.float32)
-
-
-def diffbir_model_sampling(model: Any, version: Version, interpolate: bool = False) -> Any:
-    """A `model_sampling` object with exactly DiffBIR's noise levels and prediction type."""
-    check_prediction(model.get_model_object("model_sampling"))
-    base = _InterpolatedTime if interpolate else ms.ModelSamplingDiscrete
-    kind = ms.V_PREDICTION if version == "v2.1" else ms.EPS
-    sampling: Any = type("DiffBIRSampling", (base, kind), {})(model.model.model_config)
-    alphas = scaled_linear_alphas()
-    if version == "v2.1":
-        alphas = zero_terminal_snr(alphas)
-    sampling.zsnr = version == "v2.1"
-    sampling.set_sigmas(sigmas_from(alphas).clamp(max=TERMINAL_SIGMA))
-    return sampling
 
 
 def _is_first_level(table: Tensor, sigma: float) -> bool:
@@ -157,11 +138,17 @@ def embedded_start(
     `pasd`: the same at the first step's level, then once more with new noise at `noise_level`.
     `noise`: n. same_noise: n is the first image's for all (frames of a video).
     """
+    if sigmas.ndim != 1 or not sigmas.isfinite().all():
+        raise ValueError(
+            f"`sigmas` must be finite noise levels in a row, found the shape {tuple(sigmas.shape)}"
+            f"{'' if sigmas.isfinite().all() else ' with NaN or infinity'}. Connect the SIGMAS "
+            "that go to the sampler."
+        )
     if len(sigmas) < 2:
         raise ValueError("`sigmas` has no steps: raise `denoise` or `steps` of the node before.")
     table = training_table(model.get_model_object("model_sampling"))
     format_ = model.get_model_object("latent_format")
-    z = format_.process_in(latent["samples"].float())
+    z = format_.process_in(from_latent(latent, channels=format_.latent_channels))
     first = float(sigmas[0])
     last_signal = signal(table, LAST)
     first_signal = last_signal if _is_first_level(table, first) else 1 / (1 + first**2)

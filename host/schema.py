@@ -1,17 +1,29 @@
-"""Schemas that use what the newest host offers and still load on the oldest."""
+"""Schemas that use what the newest host offers and still load on the oldest, and nodes whose inputs
+keep to them."""
 
 from __future__ import annotations
 
 import inspect
+import math
+from collections.abc import Callable, Mapping
+from functools import wraps
+from numbers import Integral, Real
+from types import MethodType
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
 from ..common.fidelity import AUTHORS
+from .report import quoted
 
 RestoreInfoType = io.Custom("RESTORE_INFO")
 
 _SCHEMA_FIELDS = inspect.signature(io.Schema).parameters
+_PLAIN = {"LATENT": dict, "CONDITIONING": list}
+"""What travels through these sockets could stand in a prompt; through all others objects travel."""
+_LISTED = 20
+"""Choices that a sentence names."""
 
 
 def schema(**fields: Any) -> io.Schema:
@@ -41,3 +53,143 @@ def percent_range(start: str, end: str) -> list[io.Input]:
         io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.001, tooltip=tooltip)
         for name, default, tooltip in ends
     ]
+
+
+def check_value(part: Any, value: object) -> None:
+    """ValueError unless a value is one that an input of a schema takes: a choice of a combo, a
+    finite number in its range, a text, and through a socket an object (which the node itself
+    looks into). None: nothing was connected."""
+    if value is None:
+        if not (part.optional or part.lazy):
+            raise ValueError(f"`{part.id}` is missing: connect it, or give it a value.")
+    elif isinstance(part, io.Combo.Input):
+        _check_choice(part, value)
+    elif isinstance(part, io.Int.Input | io.Float.Input):
+        _check_number(part, value)
+    elif isinstance(part, io.String.Input):
+        if not isinstance(value, str):
+            raise ValueError(f"`{part.id}` is {quoted(value)}; it must be a text.")
+    elif isinstance(part, io.Boolean.Input):
+        if not isinstance(value, Real):
+            raise ValueError(f"`{part.id}` is {quoted(value)}; it must be true or false.")
+    elif isinstance(value, str | int | float | dict | list):
+        raw = part.as_dict().get("rawLink")
+        if not (raw or isinstance(value, _PLAIN.get(part.io_type, ()))):
+            raise ValueError(
+                f"`{part.id}` is {quoted(value)}; it takes what comes through a link. Connect an "
+                f"output of type {part.io_type}."
+            )
+
+
+def _check_choice(part: Any, value: object) -> None:
+    # Other kinds may compare in ways of their own (a tensor does).
+    if isinstance(value, str | int | float) and value in part.options:
+        return
+    found = f"`{part.id}` is {quoted(value)}"
+    if not part.options:
+        raise ValueError(f"{found}, but there is nothing to choose from yet. {part.tooltip}")
+    named = ", ".join(str(option) for option in part.options[:_LISTED])
+    more = len(part.options) - _LISTED
+    raise ValueError(
+        f"{found}, which is none of its choices. Choose one of: {named}"
+        f"{f' and {more} more' if more > 0 else ''}."
+    )
+
+
+def _check_number(part: Any, value: object) -> None:
+    whole = isinstance(part, io.Int.Input)
+    kind, fits = ("a whole number", Integral) if whole else ("a number", Real)
+    if not isinstance(value, fits) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"`{part.id}` is {quoted(value)}; it must be {kind}, {_range(part)}.")
+    low, high = part.min, part.max
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ValueError(f"`{part.id}` is {value}; it must be {_range(part)}.")
+
+
+def _range(part: Any) -> str:
+    match part.min, part.max:
+        case None, None:
+            return "finite"
+        case low, None:
+            return f"{low} or more"
+        case None, high:
+            return f"{high} or less"
+        case low, high:
+            return f"from {low} to {high}"
+
+
+class _Validation:
+    """`validate_inputs` of a `CheckedNode`, as the host calls it before a prompt is queued.
+
+    The host leaves its own checks out for every input that the function names, and hands over
+    None for what is linked. So it names what the host cannot judge alone, found in the schema:
+    combos, which 0.3.64 takes as they come, and what `check_together` compares.
+    """
+
+    def __get__(self, instance: object, owner: type[CheckedNode]) -> MethodType:
+        def validate_inputs(cls: type[CheckedNode], **values: Any) -> bool | str:
+            given = {name: value for name, value in values.items() if value is not None}
+            try:
+                for part in cls.define_schema().inputs:
+                    if part.id in given:
+                        check_value(part, given[part.id])
+                _check_together(cls, given)
+            except ValueError as error:
+                return str(error)
+            return True
+
+        names = ["cls"]
+        if owner is not CheckedNode:
+            parts = owner.define_schema().inputs
+            together = inspect.signature(owner.check_together).parameters
+            names += [p.id for p in parts if isinstance(p, io.Combo.Input) or p.id in together]
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        signature = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+        validate_inputs.__signature__ = signature  # pyright: ignore[reportFunctionMemberAccess]
+        return MethodType(validate_inputs, owner)
+
+
+class CheckedNode(io.ComfyNode):
+    """What every node of the pack is: `execute` gets no value that its schema does not take, and
+    the global random state is the same after it.
+
+    The host checks what stands in a prompt, but not NaN, and nothing that comes through a link.
+    """
+
+    validate_inputs = _Validation()  # pyright: ignore
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        execute = vars(cls).get("execute")
+        # The host runs clones of a class, whose `execute` is wrapped already.
+        if execute is not None and not hasattr(execute.__func__, "__wrapped__"):
+            cls.execute = classmethod(_checking(execute.__func__))  # pyright: ignore
+
+    @classmethod
+    def check_together(cls) -> None:
+        """To be overridden where inputs must fit each other: takes these by name, when all of them
+        are known, and raises ValueError."""
+
+
+def _check_together(cls: type[CheckedNode], values: Mapping[str, Any]) -> None:
+    compared = inspect.signature(cls.check_together).parameters
+    if all(values.get(name) is not None for name in compared):
+        cls.check_together(**{name: values[name] for name in compared})
+
+
+def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+    """An `execute` that checks its inputs first."""
+    signature = inspect.signature(execute)
+
+    @wraps(execute)
+    def checked(cls: type[CheckedNode], *args: Any, **kwargs: Any) -> io.NodeOutput:
+        given = signature.bind(cls, *args, **kwargs)
+        given.apply_defaults()
+        for part in cls.define_schema().inputs:
+            check_value(part, given.arguments.get(part.id))
+        _check_together(cls, given.arguments)
+        # Building a network draws its first weights, even when they are read from a file next.
+        with torch.random.fork_rng(devices=[]):
+            return execute(cls, *args, **kwargs)
+
+    return checked

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..common.color import ColorCorrection, correct_color
 from ..common.images import from_image, match_batch, to_image
-from ..host.schema import schema
+from ..host.schema import CheckedNode, schema
 
 
 def _fix(image: Tensor, reference: Tensor, method: ColorCorrection) -> io.NodeOutput:
@@ -28,7 +28,7 @@ def _inputs() -> list[io.Input]:
     ]
 
 
-class WaveletColorFix(io.ComfyNode):
+class WaveletColorFix(CheckedNode):
     """Low frequencies of the reference under the high frequencies of the image."""
 
     @classmethod
@@ -50,7 +50,7 @@ class WaveletColorFix(io.ComfyNode):
         return _fix(image, reference, "wavelet")
 
 
-class AdaINColorFix(io.ComfyNode):
+class AdaINColorFix(CheckedNode):
     """Mean and standard deviation of every channel, taken from the reference."""
 
     @classmethod

@@ -8,15 +8,16 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.fidelity import AUTHORS, control_strength
-from ..host.conditioning import Conditioning
-from ..host.control import apply_latent_control, load_diffbir_control
+from ..diffbir.attach import apply_latent_control
+from ..diffbir.load import load_diffbir_control
+from ..host.areas import Conditioning
 from ..host.loading import fingerprint, model_files
-from ..host.schema import fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
 
 FOLDER = "controlnet"
 
 
-class DiffBIRControlLoader(io.ComfyNode):
+class DiffBIRControlLoader(CheckedNode):
     """File to CONTROL_NET."""
 
     @classmethod
@@ -53,7 +54,7 @@ class DiffBIRControlLoader(io.ComfyNode):
         return io.NodeOutput(load_diffbir_control(control_net_name))
 
 
-class LAControlApply(io.ComfyNode):
+class LAControlApply(CheckedNode):
     """CONDITIONING that a latent controls."""
 
     @classmethod

@@ -11,14 +11,14 @@ from torch import Tensor
 from ..common.consistency import lr_consistency
 from ..common.degradation import RECIPES, OutputSize, degrade, draw_plan
 from ..common.images import from_image, match_batch, to_image
+from ..common.jpeg import jpeg_round_trip
+from ..common.lpips import perceptual_distance
 from ..common.metrics import psnr, ssim
 from ..common.resample import resize
-from ..host.jpeg import jpeg_round_trip
-from ..host.lpips import perceptual_distance
-from ..host.schema import schema
+from ..host.schema import CheckedNode, schema
 
 
-class RealWorldDegradation(io.ComfyNode):
+class RealWorldDegradation(CheckedNode):
     """Damages a clean picture as the papers damage theirs for training."""
 
     @classmethod
@@ -87,7 +87,7 @@ def _sentence(figures: dict[str, float]) -> str:
     return ", ".join(f"{name.upper()} {v:{digits[name]}}" for name, v in figures.items())
 
 
-class RestorationMetrics(io.ComfyNode):
+class RestorationMetrics(CheckedNode):
     """Figures against a clean original, computed as the papers compute them."""
 
     @classmethod
@@ -167,7 +167,7 @@ class RestorationMetrics(io.ComfyNode):
         )
 
 
-class LRConsistency(io.ComfyNode):
+class LRConsistency(CheckedNode):
     """Shows what a result says that its input did not."""
 
     @classmethod

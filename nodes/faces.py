@@ -9,7 +9,8 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..common.faces import (
+from ..common.images import from_image, from_mask, match_batch, to_image
+from ..faces.geometry import (
     BORDER,
     FACE_SIZE,
     FaceInfo,
@@ -20,9 +21,8 @@ from ..common.faces import (
     similarity,
     whole_picture,
 )
-from ..common.images import from_image, match_batch, to_image
-from ..host.faces import detect_faces
-from ..host.schema import schema
+from ..faces.run import detect_faces
+from ..host.schema import CheckedNode, schema
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,7 @@ FaceInfoType = io.Custom("FACE_INFO")
 Detector = Literal["yunet", "aligned"]
 
 
-def _masks(mask: Tensor, batch: int) -> Tensor:
-    """A MASK (H W or B H W) as one row a picture."""
-    return match_batch(mask if mask.ndim == 3 else mask[None], batch, "mask")
-
-
-class RestorationFaceCrop(io.ComfyNode):
+class RestorationFaceCrop(CheckedNode):
     """Every face of every picture as an aligned crop of 512 x 512."""
 
     @classmethod
@@ -102,10 +97,11 @@ class RestorationFaceCrop(io.ComfyNode):
     ) -> io.NodeOutput:
         pixels, _ = from_image(image)
         batch, _, height, width = pixels.shape
-        if mask is not None and bool((mask > 0.5).any()):
+        painted = None if mask is None else from_mask(mask)
+        if painted is not None and bool((painted > 0.5).any()):
             matrices = [
                 [from_box(box) for box in mask_boxes(row, height, width)]
-                for row in _masks(mask, batch)
+                for row in match_batch(painted, batch, "mask")
             ]
         elif detector == "aligned":
             matrices = [[whole_picture(height, width)]] * batch
@@ -123,7 +119,7 @@ class RestorationFaceCrop(io.ComfyNode):
         return io.NodeOutput(to_image(crops), info)
 
 
-class RestorationFacePaste(io.ComfyNode):
+class RestorationFacePaste(CheckedNode):
     """Restored crops back into the picture, with a soft edge."""
 
     @classmethod

@@ -9,19 +9,21 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.fidelity import AUTHORS, guidance_scale
-from ..common.images import from_image
-from ..common.null_space import Degradation, operator_for
-from ..diffbir.guidance import LatentLoss, RgbLoss
-from ..host.ddnm import LatentNullSpace, PixelNullSpace, add_null_space
-from ..host.guidance import LatentGuidance, RgbGuidance, add_guidance
-from ..host.sampling import Version, check_prediction, diffbir_model_sampling
-from ..host.schema import fidelity_input, percent_range, schema
+from ..common.images import from_image, from_mask
+from ..common.latents import from_latent
+from ..diffbir.guide import LatentGuidance, RgbGuidance, add_guidance
+from ..diffbir.losses import LatentLoss, RgbLoss
+from ..diffbir.sampler import Version, diffbir_model_sampling
+from ..host.sampling import check_prediction
+from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..zeroshot.guide import LatentNullSpace, PixelNullSpace, add_null_space
+from ..zeroshot.operators import Degradation, operator_for
 
 CATEGORY = "restoration/diffbir"
 LOSSES: tuple[LatentLoss | RgbLoss, ...] = (*get_args(LatentLoss), *get_args(RgbLoss))
 
 
-class DiffBIRModelSampling(io.ComfyNode):
+class DiffBIRModelSampling(CheckedNode):
     """The noise levels that a DiffBIR base model was trained with."""
 
     @classmethod
@@ -68,7 +70,7 @@ class DiffBIRModelSampling(io.ComfyNode):
         return io.NodeOutput(patched)
 
 
-class LatentImageGuidance(io.ComfyNode):
+class LatentImageGuidance(CheckedNode):
     """DiffBIR's restoration guidance: fidelity to the stage-1 picture against invented detail."""
 
     @classmethod
@@ -158,9 +160,10 @@ class LatentImageGuidance(io.ComfyNode):
         check_prediction(model.get_model_object("model_sampling"))
         scale = guidance_scale(scale, fidelity)
         patched = model.clone()
-        if scale == 0 or (mask is not None and not mask.any()):
+        where = None if mask is None else from_mask(mask)
+        if scale == 0 or (where is not None and not where.any()):
             return io.NodeOutput(patched)
-        settings = scale, repeat, (start_percent, end_percent), mask
+        settings = scale, repeat, (start_percent, end_percent), where
         if loss in ("rgb_mse", "rgb_weighted_mse"):
             if image is None or vae is None:
                 raise ValueError(
@@ -175,13 +178,13 @@ class LatentImageGuidance(io.ComfyNode):
                     f"The loss {loss} compares latents: connect `latent` (the degradation "
                     "remover's output through VAE Encode), or choose an rgb loss."
                 )
-            target = model.get_model_object("latent_format").process_in(latent["samples"].float())
+            target = model.get_model_object("latent_format").process_in(from_latent(latent))
             guidance = LatentGuidance(target, loss, *settings)
         add_guidance(patched, guidance)
         return io.NodeOutput(patched)
 
 
-class DDNMGuidance(io.ComfyNode):
+class DDNMGuidance(CheckedNode):
     """What is measured stays, what the measurement does not tell is the model's."""
 
     @classmethod
@@ -273,9 +276,10 @@ class DDNMGuidance(io.ComfyNode):
     ) -> io.NodeOutput:
         check_prediction(model.get_model_object("model_sampling"))
         patched = model.clone()
-        if strength == 0 or (mask is not None and not mask.any()):
+        where = None if mask is None else from_mask(mask)
+        if strength == 0 or (where is not None and not where.any()):
             return io.NodeOutput(patched)
-        settings = operator_for(degradation, scale), strength, (start_percent, end_percent), mask
+        settings = operator_for(degradation, scale), strength, (start_percent, end_percent), where
         if image is not None and vae is not None:
             pixels, _ = from_image(image)
             guidance = PixelNullSpace(pixels, vae, *settings)
@@ -285,7 +289,7 @@ class DDNMGuidance(io.ComfyNode):
                 "(the reference) and `vae`."
             )
         elif latent is not None:
-            target = model.get_model_object("latent_format").process_in(latent["samples"].float())
+            target = model.get_model_object("latent_format").process_in(from_latent(latent))
             guidance = LatentNullSpace(target, *settings)
         else:
             raise ValueError(

@@ -11,14 +11,16 @@ from ..common.fidelity import AUTHORS, control_strength
 from ..common.images import to_image
 from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
-from ..host.pasd import apply_pasd, load_pasd, preview_pyramid
-from ..host.schema import fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..pasd.attach import apply_pasd
+from ..pasd.load import load_pasd
+from ..pasd.run import preview_pyramid
 
 CATEGORY = "restoration/pasd"
 PASDModelType = io.Custom("PASD_MODEL")
 
 
-class PASDLoader(io.ComfyNode):
+class PASDLoader(CheckedNode):
     """Files to PASD_MODEL."""
 
     @classmethod
@@ -65,7 +67,7 @@ class PASDLoader(io.ComfyNode):
         return io.NodeOutput(load_pasd(unet_name, control_net_name))
 
 
-class PACAControlApply(io.ComfyNode):
+class PACAControlApply(CheckedNode):
     """MODEL that an image controls, pixel by pixel."""
 
     @classmethod
@@ -177,7 +179,7 @@ class PACAControlApply(io.ComfyNode):
         )
 
 
-class PASDPyramidPreview(io.ComfyNode):
+class PASDPyramidPreview(CheckedNode):
     """The image encoder's side outputs."""
 
     @classmethod

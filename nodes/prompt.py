@@ -9,18 +9,13 @@ from ..common.images import from_image
 from ..common.prompts import PROMPT_STYLES, positive_prompt
 from ..common.prompts import negative_prompt as _negative
 from ..host.folders import KIND
-from ..host.high_level import (
-    NONE,
-    classifier_files,
-    folder_fingerprint,
-    high_level_information,
-    model_folders,
-)
 from ..host.loading import fingerprint
-from ..host.schema import schema
+from ..host.schema import CheckedNode, schema
+from ..tagger.load import NONE, classifier_files, folder_fingerprint, model_folders
+from ..tagger.run import high_level_information
 
 
-class HighLevelPrompt(io.ComfyNode):
+class HighLevelPrompt(CheckedNode):
     """What a classifier, a detector and a captioner see."""
 
     @classmethod
@@ -108,7 +103,7 @@ class HighLevelPrompt(io.ComfyNode):
         )
 
 
-class RestorationPrompt(io.ComfyNode):
+class RestorationPrompt(CheckedNode):
     """What is in the picture, and the authors' own words, as two texts."""
 
     @classmethod

@@ -9,13 +9,14 @@ from ..common.color import ColorCorrection
 from ..common.fidelity import AUTHORS
 from ..common.images import from_image, to_image
 from ..common.resample import resize
-from ..common.restorer import blend
 from ..common.sizing import Fit, RestoreInfo, finish, prepare
-from ..host.restorer import run_restorer
-from ..host.schema import RestoreInfoType, fidelity_input, schema
+from ..common.tiling import check_overlap
+from ..host.schema import CheckedNode, RestoreInfoType, fidelity_input, schema
+from ..stage1.restorer import blend
+from ..stage1.run import run_restorer
 
 
-class RestorationPrepare(io.ComfyNode):
+class RestorationPrepare(CheckedNode):
     """First node of a restoration: a picture of a size that the networks accept."""
 
     @classmethod
@@ -93,7 +94,7 @@ class RestorationPrepare(io.ComfyNode):
         return io.NodeOutput(*prepare(image, upscale_by, min_side, multiple, fit, original))
 
 
-class RestorationFinish(io.ComfyNode):
+class RestorationFinish(CheckedNode):
     """Last node of a restoration: exactly the asked size, the photo's own colours and alpha."""
 
     @classmethod
@@ -145,7 +146,7 @@ class RestorationFinish(io.ComfyNode):
         return io.NodeOutput(result)
 
 
-class RestorationFidelity(io.ComfyNode):
+class RestorationFidelity(CheckedNode):
     """One dial for all nodes of a workflow that have `fidelity`."""
 
     @classmethod
@@ -181,7 +182,7 @@ class RestorationFidelity(io.ComfyNode):
         return io.NodeOutput(fidelity)
 
 
-class DegradationRemover(io.ComfyNode):
+class DegradationRemover(CheckedNode):
     """Stage 1: removes noise, blur and compression without inventing detail."""
 
     @classmethod
@@ -240,6 +241,11 @@ class DegradationRemover(io.ComfyNode):
             ],
             outputs=[io.Image.Output(tooltip="The cleaned picture.")],
         )
+
+    @classmethod
+    def check_together(cls, tile_size: int, tile_overlap: int) -> None:
+        if tile_size:
+            check_overlap(tile_size, tile_overlap)
 
     @classmethod
     def execute(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..common.fidelity import AUTHORS, noise_level
 from ..common.schedule import LAST, SCHEDULES
-from ..host.guidance import guide_only
+from ..host.cfg_range import guide_only
 from ..host.sampling import (
     SAMPLERS,
     Start,
@@ -17,12 +17,12 @@ from ..host.sampling import (
     restoration_sampler,
     restoration_sigmas,
 )
-from ..host.schema import fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
 
 CATEGORY = "restoration/sampling"
 
 
-class RestorationSigmas(io.ComfyNode):
+class RestorationSigmas(CheckedNode):
     """Each author's own noise levels."""
 
     @classmethod
@@ -81,7 +81,7 @@ class RestorationSigmas(io.ComfyNode):
         return io.NodeOutput(restoration_sigmas(model, schedule, steps, denoise))
 
 
-class RestorationSampler(io.ComfyNode):
+class RestorationSampler(CheckedNode):
     """The samplers of the authors that core does not have."""
 
     @classmethod
@@ -121,7 +121,7 @@ class RestorationSampler(io.ComfyNode):
         return io.NodeOutput(restoration_sampler(sampler_name, same_noise=same_noise))
 
 
-class RestorationCFG(io.ComfyNode):
+class RestorationCFG(CheckedNode):
     """Classifier-free guidance where it pays, and DiffBIR's growing scale."""
 
     @classmethod
@@ -162,7 +162,7 @@ class RestorationCFG(io.ComfyNode):
         return io.NodeOutput(patched)
 
 
-class LREmbeddedNoise(io.ComfyNode):
+class LREmbeddedNoise(CheckedNode):
     """A start that already holds the low-quality picture."""
 
     @classmethod

@@ -11,9 +11,11 @@ from ..common.fidelity import AUTHORS, control_strength
 from ..common.images import from_image
 from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
-from ..host.schema import fidelity_input, percent_range, schema
-from ..host.seesr import apply_seesr, load_seesr
-from ..host.tagger import NO_LORA, load_tagger, run_tagger
+from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..seesr.attach import apply_seesr
+from ..seesr.load import load_seesr
+from ..tagger.load import NO_LORA, load_tagger
+from ..tagger.run import run_tagger
 
 CATEGORY = "restoration/seesr"
 DapeModelType = io.Custom("DAPE_MODEL")
@@ -21,7 +23,7 @@ TagEmbedsType = io.Custom("TAG_EMBEDS")
 SeeSRModelType = io.Custom("SEESR_MODEL")
 
 
-class DAPELoader(io.ComfyNode):
+class DAPELoader(CheckedNode):
     """Files to DAPE_MODEL."""
 
     @classmethod
@@ -74,7 +76,7 @@ class DAPELoader(io.ComfyNode):
         return io.NodeOutput(load_tagger(ram_name, dape_name, lora_strength))
 
 
-class DAPETagger(io.ComfyNode):
+class DAPETagger(CheckedNode):
     """IMAGE to tags and embeddings."""
 
     @classmethod
@@ -170,7 +172,7 @@ class DAPETagger(io.ComfyNode):
         return io.NodeOutput(texts, embeds)
 
 
-class SeeSRLoader(io.ComfyNode):
+class SeeSRLoader(CheckedNode):
     """Files to SEESR_MODEL and the MODEL it belongs to."""
 
     @classmethod
@@ -231,7 +233,7 @@ class SeeSRLoader(io.ComfyNode):
         return io.NodeOutput(*load_seesr(unet_name, control_net_name, model))
 
 
-class SeeSRControlApply(io.ComfyNode):
+class SeeSRControlApply(CheckedNode):
     """MODEL that an image and its tags control."""
 
     @classmethod

@@ -9,18 +9,20 @@ from comfy_api.latest import io
 
 from ..common.fidelity import AUTHORS, between
 from ..common.images import match_batch
-from ..host.inversion import FeatureMode, StyleFeatures, invert
-from ..host.schema import fidelity_input, percent_range, schema
-from ..host.styleid import Style, apply_styleid
+from ..common.latents import from_latent
+from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..styleid.attach import Style, apply_styleid
+from ..styleid.features import FeatureMode, StyleFeatures
 from ..styleid.injection import LAYERS, adain, parse_layers
 from ..styleid.inversion import MAX_STEPS, MIN_STEPS, Convention
+from ..styleid.run import invert
 
 CATEGORY = "restoration/style"
 AUTHORS_LAYERS = ",".join(map(str, LAYERS))
 StyleFeaturesType = io.Custom("STYLE_FEATURES")
 
 
-class StyleIDInvert(io.ComfyNode):
+class StyleIDInvert(CheckedNode):
     """A picture back to the noise it would come from."""
 
     @classmethod
@@ -110,7 +112,7 @@ class StyleIDInvert(io.ComfyNode):
         )
 
 
-class StyleIDApply(io.ComfyNode):
+class StyleIDApply(CheckedNode):
     """A model that paints the content in the style."""
 
     @classmethod
@@ -202,7 +204,7 @@ class StyleIDApply(io.ComfyNode):
         return io.NodeOutput(*apply_styleid(model, content, style, settings, adain))
 
 
-class LatentAdaIN(io.ComfyNode):
+class LatentAdaIN(CheckedNode):
     """The mean and deviation of one latent on another."""
 
     @classmethod
@@ -238,8 +240,9 @@ class LatentAdaIN(io.ComfyNode):
     def execute(
         cls, latent: dict[str, Any], reference: dict[str, Any], strength: float
     ) -> io.NodeOutput:
-        samples = latent["samples"].float()
-        by = match_batch(reference["samples"].to(samples), samples.shape[0], "reference")
+        samples = from_latent(latent)
+        by = from_latent(reference, "reference").to(samples)
+        by = match_batch(by, samples.shape[0], "reference")
         if by.shape[1] != samples.shape[1]:
             raise ValueError(
                 f"`reference` has {by.shape[1]} channels, `latent` {samples.shape[1]}: they come "

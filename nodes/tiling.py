@@ -6,12 +6,12 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..common.tiling import Weighting
-from ..host.schema import schema
-from ..host.tiler import TilePlan, apply_tiles, cell_of
+from ..common.tiling import Weighting, check_overlap
+from ..host.schema import CheckedNode, schema
+from ..host.tiled_sampling import TilePlan, apply_tiles, cell_of
 
 
-class TiledRestoration(io.ComfyNode):
+class TiledRestoration(CheckedNode):
     """MODEL whose steps run in tiles."""
 
     @classmethod
@@ -78,13 +78,8 @@ class TiledRestoration(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, tile_size: int, tile_overlap: int) -> bool | str:
-        if tile_overlap < tile_size:
-            return True
-        return (
-            f"tile_overlap is {tile_overlap} and tile_size {tile_size}: the overlap must be smaller "
-            "than the tile. An eighth to a quarter of tile_size is usual."
-        )
+    def check_together(cls, tile_size: int, tile_overlap: int) -> None:
+        check_overlap(tile_size, tile_overlap)
 
     @classmethod
     def execute(

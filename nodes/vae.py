@@ -8,8 +8,9 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.images import from_image
-from ..host.schema import schema
-from ..host.vae import decode_exact, encode_exact
+from ..common.latents import from_latent
+from ..host.exact_vae import decode_exact, encode_exact
+from ..host.schema import CheckedNode, schema
 
 
 def tile_size_input(done: str) -> io.Int.Input:
@@ -25,7 +26,7 @@ def tile_size_input(done: str) -> io.Int.Input:
     )
 
 
-class TiledVAEEncodeExact(io.ComfyNode):
+class TiledVAEEncodeExact(CheckedNode):
     """VAE Encode with bounded device memory and the same latent."""
 
     @classmethod
@@ -56,7 +57,7 @@ class TiledVAEEncodeExact(io.ComfyNode):
         return io.NodeOutput({"samples": encode_exact(vae, rgb, tile_size)})
 
 
-class TiledVAEDecodeExact(io.ComfyNode):
+class TiledVAEDecodeExact(CheckedNode):
     """VAE Decode with bounded device memory and the same picture."""
 
     @classmethod
@@ -79,7 +80,7 @@ class TiledVAEDecodeExact(io.ComfyNode):
 
     @classmethod
     def execute(cls, samples: dict[str, Any], vae: Any, tile_size: int) -> io.NodeOutput:
-        return io.NodeOutput(decode_exact(vae, samples["samples"], tile_size))
+        return io.NodeOutput(decode_exact(vae, from_latent(samples, "samples"), tile_size))
 
 
 NODES: list[type[io.ComfyNode]] = [TiledVAEEncodeExact, TiledVAEDecodeExact]

@@ -15,19 +15,24 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
+import runpy
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import comfy_host
 import numpy as np
-from comfy_host import ComfyServer, Host, HostError, Progress, Prompt, PromptError
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from scipy.ndimage import gaussian_filter
 
-ROOT = comfy_host.PACK_ROOT
+ROOT = Path(__file__).resolve().parents[1]
+runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
+
+from restoration.tools.comfyui.client import Progress, Prompt, PromptError, read_prompt  # noqa: E402
+from restoration.tools.comfyui.find import Host, HostError, find_host, find_newer_host  # noqa: E402
+from restoration.tools.comfyui.process import ComfyServer  # noqa: E402
+
 WORKFLOW = ROOT / "workflows" / "api" / "quick_restore.json"
 PHOTO = ROOT / "scripts" / "photo" / "degraded.jpg"
 REFERENCE = ROOT / "scripts" / "photo" / "reference.jpg"
@@ -86,7 +91,7 @@ def titles_of(prompt: Prompt) -> dict[str, str]:
 
 def restore_in_host(photo: Image.Image, fidelity: float, host: Host, cpu: bool) -> Restored:
     """Runs the shipped workflow in a headless ComfyUI."""
-    prompt = comfy_host.read_prompt(WORKFLOW)
+    prompt = read_prompt(WORKFLOW)
     packed = io.BytesIO()
     photo.save(packed, "PNG")
     print(f"Starting ComfyUI {host.version} without a window ...", flush=True)
@@ -107,11 +112,10 @@ def restore_without_host(photo: Image.Image, fidelity: float) -> Restored:
     """The same functions with the shipped workflow's settings, called without ComfyUI."""
     import torch
 
-    comfy_host.register_pack()
-    from restoration.common import restorer
     from restoration.common.sizing import finish, prepare
+    from restoration.stage1 import restorer
 
-    prompt = comfy_host.read_prompt(WORKFLOW)
+    prompt = read_prompt(WORKFLOW)
     settings = {spec["class_type"]: widgets(spec["inputs"]) for spec in prompt.values()}
     remover = settings["DegradationRemover"]
     tiles = itertools.count(1)
@@ -143,7 +147,7 @@ def widgets(inputs: dict[str, Any]) -> dict[str, Any]:
 
 def restore_photo(photo: Image.Image, fidelity: float, cpu: bool) -> Restored:
     """In ComfyUI where there is one that starts, else without."""
-    host = comfy_host.find_host() or comfy_host.find_newer_host()
+    host = find_host() or find_newer_host()
     if host is None:
         print("No ComfyUI found or installed: running the same functions without it.", flush=True)
         return restore_without_host(photo, fidelity)

@@ -8,6 +8,7 @@ Called by `scripts/test.sh` inside the local environment; its arguments go to ev
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import comfy_host
-from comfy_host import Host, HostError
+ROOT = Path(__file__).resolve().parents[1]
+runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 
-ROOT = comfy_host.PACK_ROOT
+from restoration.tools.comfyui.find import Host, HostError, find_chromium, find_frontend, find_hosts  # noqa: E402
+
 NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
 TIER_SECONDS = 1800
@@ -163,9 +165,9 @@ def host_rows(host: Host, arguments: Sequence[str]) -> list[Row]:
         pytest("host", where, "host", [*WORKERS, *arguments], **ONE_THREAD, **environ),
         pytest("server", where, "server", arguments, **environ),
     ]
-    if comfy_host.find_chromium() is None:
+    if find_chromium() is None:
         return [*rows, Row("browser", where, not_run=NO_CHROMIUM)]
-    if comfy_host.find_frontend(host) is None:
+    if find_frontend(host) is None:
         return [*rows, Row("browser", where, not_run=NO_FRONTEND)]
     return [*rows, pytest("browser", where, "browser", arguments, **environ)]
 
@@ -190,7 +192,7 @@ def main() -> int:
     started = time.monotonic()
     arguments = sys.argv[1:]
     try:
-        hosts = comfy_host.find_hosts()
+        hosts = find_hosts()
     except HostError as error:
         print(error, file=sys.stderr)
         return 2
@@ -202,7 +204,7 @@ def main() -> int:
     ]
     no_host = " and ".join(f"not {tier}" for tier in HOST_TIERS)
     rows.append(pytest("pure", "without a host", no_host, [*WORKERS, *arguments], **ONE_THREAD))
-    if hosts and comfy_host.find_chromium() is None:
+    if hosts and find_chromium() is None:
         install_chromium()
     for host in hosts:
         rows += host_rows(host, arguments)

@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,10 +28,19 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-import comfy_host
+ROOT = Path(__file__).resolve().parents[1]
+runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 
-ROOT = comfy_host.PACK_ROOT
+from restoration.tools.comfyui.find import (  # noqa: E402
+    FRONTEND_PACKAGE,
+    LOCAL_HOSTS,
+    Host,
+    HostError,
+    find_frontend,
+    find_hosts,
+    read_host,
+)
+
 VENV = ROOT / ".venv"
 SCRIPTS = ROOT / "scripts"
 TORCH = "torch==2.11.0 torchvision==0.26.0 torchaudio==2.11.0"
@@ -98,7 +108,7 @@ def install_host() -> str | None:
 
     Only the source is fetched: its requirements go into our own environment with the others.
     """
-    target = comfy_host.LOCAL_HOSTS / "ComfyUI"
+    target = LOCAL_HOSTS / "ComfyUI"
     version = os.environ.get("RESTORATION_HOST_VERSION", OLDEST_HOST)
     if os.environ.get("RESTORATION_NO_HOST_INSTALL", "0") not in ("", "0"):
         return "RESTORATION_NO_HOST_INSTALL is set"
@@ -114,7 +124,7 @@ def install_host() -> str | None:
         )  # fmt: skip
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         return "its source repository is not reachable from here"
-    tools = comfy_host.LOCAL_HOSTS / "tools"
+    tools = LOCAL_HOSTS / "tools"
     try:
         call([sys.executable, "-m", "venv", tools])
         call([python_in(tools), "-m", "pip", "install", "--quiet", "comfy-cli"], INSTALL_SECONDS)
@@ -127,12 +137,12 @@ def install_host() -> str | None:
     except SetupError as error:
         shutil.rmtree(target, ignore_errors=True)
         return str(error)
-    if comfy_host.read_host(target, "") is None:
+    if read_host(target, "") is None:
         return f"comfy-cli left no ComfyUI in {target}"
     return None
 
 
-def host_requirements(hosts: Sequence[comfy_host.Host]) -> str:
+def host_requirements(hosts: Sequence[Host]) -> str:
     """Every line of the hosts' requirements but torch's own and the packages pinned per host."""
     skipped = (*PER_HOST, "torch", "torchvision", "torchaudio")
     lines: list[str] = [*UNLISTED]
@@ -145,13 +155,13 @@ def host_requirements(hosts: Sequence[comfy_host.Host]) -> str:
     return "\n".join(dict.fromkeys(lines)) + "\n"
 
 
-def requirements(level: str, hosts: Sequence[comfy_host.Host]) -> str:
+def requirements(level: str, hosts: Sequence[Host]) -> str:
     """What a level needs besides torch, as a requirements file."""
     needs = host_requirements(hosts) if hosts else (SCRIPTS / "requirements-pack.txt").read_text()
     return needs + ((SCRIPTS / "requirements-test.txt").read_text() if level == "test" else "")
 
 
-def is_installed(level: str, hosts: Sequence[comfy_host.Host], torch: Sequence[str]) -> bool:
+def is_installed(level: str, hosts: Sequence[Host], torch: Sequence[str]) -> bool:
     """Whether this level, or the test level that contains it, was installed as it is wanted now."""
     stamps = {name: VENV / ".stamps" / f"{name}.txt" for name in (level, "test")}
     return python_in(VENV).exists() and any(
@@ -160,13 +170,13 @@ def is_installed(level: str, hosts: Sequence[comfy_host.Host], torch: Sequence[s
     )
 
 
-def digest_of(level: str, hosts: Sequence[comfy_host.Host], torch: Sequence[str]) -> str:
+def digest_of(level: str, hosts: Sequence[Host], torch: Sequence[str]) -> str:
     """A hash over all that decides what an environment holds."""
     parts = (sys.version, str(ROOT), *torch, requirements(level, hosts))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def install_packages(level: str, hosts: Sequence[comfy_host.Host]) -> None:
+def install_packages(level: str, hosts: Sequence[Host]) -> None:
     """One pip call for everything, so that the hosts' needs are resolved together."""
     torch = os.environ.get("RESTORATION_TORCH", TORCH).split()
     if is_installed(level, hosts, torch):
@@ -191,16 +201,16 @@ def install_packages(level: str, hosts: Sequence[comfy_host.Host]) -> None:
     say(f"installed in {time.monotonic() - started:.0f} s")
 
 
-def install_frontends(hosts: Sequence[comfy_host.Host]) -> None:
+def install_frontends(hosts: Sequence[Host]) -> None:
     """Each host's own front end beside the environment; without one only the browser tier skips."""
     for host in hosts:
-        version = host.pinned(comfy_host.FRONTEND_PACKAGE)
-        if version is None or comfy_host.find_frontend(host, VENV):
+        version = host.pinned(FRONTEND_PACKAGE)
+        if version is None or find_frontend(host, VENV):
             continue
         target = VENV / "frontends" / version
         say(f"installing the front end {version} of ComfyUI {host.version}")
         try:
-            pip("--no-deps", "--target", target, f"{comfy_host.FRONTEND_PACKAGE}=={version}")
+            pip("--no-deps", "--target", target, f"{FRONTEND_PACKAGE}=={version}")
         except SetupError as error:
             shutil.rmtree(target, ignore_errors=True)
             say(f"NO FRONT END for ComfyUI {host.version}: {error}")
@@ -214,16 +224,16 @@ def main() -> int:
         return 2
     try:
         with locked():
-            hosts = comfy_host.find_hosts()
+            hosts = find_hosts()
             if not hosts:
                 reason = install_host()
-                hosts = comfy_host.find_hosts()
+                hosts = find_hosts()
                 if reason:
                     say(f"going on without ComfyUI ({reason}); set COMFYUI_PATH to use yours")
             install_packages(level, hosts)
             if level == "test":
                 install_frontends(hosts)
-    except (SetupError, comfy_host.HostError) as error:
+    except (SetupError, HostError) as error:
         print(f"[set-up] {error}", file=sys.stderr)
         return 1
     return 0

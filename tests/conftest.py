@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
-import sys
+import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,24 +15,11 @@ import torch
 ROOT = Path(__file__).parent.parent
 
 
-def _register_pack() -> None:
-    """The root has no importable name of its own (ComfyUI names it after its folder), and it may
-    not lie on sys.path: its `nodes` would hide ComfyUI's."""
-    if "restoration" in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(
-        "restoration", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
-    )
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["restoration"] = module
-    spec.loader.exec_module(module)
+runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 
-
-_register_pack()
-
-from restoration.scripts.comfy_host import find_host  # noqa: E402
 from restoration.tests.golden.suite import GoldenReport, collect_cases  # noqa: E402
+from restoration.tools.comfyui.find import find_host  # noqa: E402
+from restoration.tools.comfyui.inprocess import import_comfyui  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -89,13 +75,8 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     path = host_path()
     if path is None:
         pytest.skip(NO_HOST)
-    sys.path.insert(0, str(path))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import comfy.options
-    from comfy.cli_args import args
-
-    args.cpu = True
-    args.base_directory = str(tmp_path_factory.mktemp("comfy"))
+    import_comfyui(path, tmp_path_factory.mktemp("comfy"))
     import comfy.model_management
     import comfyui_version
     import folder_paths

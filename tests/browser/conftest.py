@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from restoration.scripts import comfy_host
+from restoration.tools.comfyui.find import (
+    FRONTEND_PACKAGE,
+    PACK_ROOT,
+    Host,
+    find_chromium,
+    find_frontend,
+    find_host,
+    find_newer_host,
+)
+from restoration.tools.comfyui.process import ComfyServer
 
-ROOT = comfy_host.PACK_ROOT
+ROOT = PACK_ROOT
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else a gallery of templates covers the graph
@@ -20,20 +29,20 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="session")
-def host() -> comfy_host.Host:
-    found = comfy_host.find_host() or comfy_host.find_newer_host()
+def host() -> Host:
+    found = find_host() or find_newer_host()
     if found is None:
         pytest.skip("no ComfyUI found: set COMFYUI_PATH to a checkout")
     return found
 
 
 @pytest.fixture(scope="session")
-def server(host: comfy_host.Host) -> Iterator[comfy_host.ComfyServer]:
-    frontend = comfy_host.find_frontend(host)
+def server(host: Host) -> Iterator[ComfyServer]:
+    frontend = find_frontend(host)
     if frontend is None:
-        wanted = host.pinned(comfy_host.FRONTEND_PACKAGE)
+        wanted = host.pinned(FRONTEND_PACKAGE)
         pytest.skip(f"front end {wanted} is not installed: run `bash scripts/test.sh`")
-    with comfy_host.ComfyServer(host, frontend=frontend) as running:
+    with ComfyServer(host, frontend=frontend) as running:
         running.post_json("/settings", SETTINGS)
         # Enough for the front end to find the files that the workflows name, not to run them.
         for model in (model for workflow in WORKFLOWS for model in models_of(workflow)):
@@ -54,7 +63,7 @@ def models_of(workflow: Path) -> list[dict]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    chromium = comfy_host.find_chromium()
+    chromium = find_chromium()
     if chromium is None:
         pytest.skip("no Chromium found: install it or set CHROMIUM_PATH")
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -68,13 +77,13 @@ def browser() -> Iterator[object]:
 
 
 @pytest.fixture(scope="session")
-def screenshots(host: comfy_host.Host) -> Path:
-    folder = comfy_host.PACK_ROOT / "output" / "screenshots" / host.version
+def screenshots(host: Host) -> Path:
+    folder = PACK_ROOT / "output" / "screenshots" / host.version
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
-def open_tab(browser, server: comfy_host.ComfyServer, without: str = ""):
+def open_tab(browser, server: ComfyServer, without: str = ""):
     """ComfyUI in a tab, loaded as far as its node library; whoever opens it closes it. without:
     addresses that answer with nothing."""
     tab = browser.new_page(viewport={"width": 1920, "height": 1000})

@@ -92,7 +92,7 @@ def test_it_loads_without_a_missing_node_or_file(page, path, screenshots) -> Non
 
 @each_blueprint
 def test_between_photo_and_file_it_is_the_workflow_it_was_made_of(page, path, screenshots) -> None:
-    from restoration.workflows.blueprints import BLUEPRINTS as SOURCES
+    from restoration.drawing.blueprints import BLUEPRINTS as SOURCES
 
     load(page, path)
     page.evaluate(CONNECT)

@@ -22,7 +22,7 @@ from restoration.common.degradation import (
     degrade,
     draw_plan,
 )
-from restoration.host.jpeg import jpeg_round_trip
+from restoration.common.jpeg import jpeg_round_trip
 
 DRAWS = 4000
 FIRST_KERNELS = {

@@ -19,7 +19,7 @@ from restoration.common.schedule import (
     sigmas_from,
 )
 from restoration.common.sizing import finish, prepare
-from restoration.diffbir.guidance import STRENGTH, latent_mse_weight, mean_coef
+from restoration.diffbir.losses import STRENGTH, latent_mse_weight, mean_coef
 
 GRID = [step / 100 for step in range(101)]
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 
+from restoration.tests.golden.runners_foundation import recorded_tile_weights
 from restoration.tests.golden.suite import GoldenCase, golden
 
 
@@ -29,8 +31,8 @@ def control_config(config: dict[str, Any]):
 def diffbir(case: GoldenCase, get, **options: Any):
     """(model, control) of a case, as the loaders give them. options: see `unet_model`."""
     get("comfy")
-    from restoration.diffbir.checkpoint import convert
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.keys import convert
+    from restoration.diffbir.load import diffbir_control
     from restoration.tests.host.networks import ldm_unet_config, unet_model
 
     config, weights = control_config(case.config), case.state_dict()
@@ -63,8 +65,8 @@ def controlled(case: GoldenCase, control, context: torch.Tensor, **options: Any)
 @golden("diffbir", "ControlNet (IRControlNet)", needs_host=True)
 def control_forward(case: GoldenCase, get) -> None:
     get("comfy")
-    from restoration.diffbir.checkpoint import convert
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.keys import convert
+    from restoration.diffbir.load import diffbir_control
 
     config = control_config(case.config)
     network = diffbir_control(convert(case.state_dict(), config=config), config).control_model
@@ -75,7 +77,7 @@ def control_forward(case: GoldenCase, get) -> None:
             context=case.tensors["context"],
         )
     found = enumerate([*residuals, middle])
-    case.check_all({f"control_{i:02}": residual for i, residual in found})
+    case.check({f"control_{i:02}": residual for i, residual in found})
 
 
 @golden("diffbir", "ControlledUnetModel + ControlNet", needs_host=True)
@@ -85,14 +87,15 @@ def controlled_unet(case: GoldenCase, get) -> None:
 
     context = case.tensors["context"]
     found = {}
-    for name in case.data["outputs"]:
+    for name in case.outputs:
         if name == "eps_uncontrolled":
             positive = conditioning(context)
+        elif match := re.fullmatch(r"eps(?:_strength_([\d.]+))?", name):
+            positive = controlled(case, control, context, strength=float(match[1] or 1))
         else:
-            strength = float(name.partition("strength_")[2] or 1)
-            positive = controlled(case, control, context, strength=strength)
+            continue
         (found[name],) = call_model(model, case.tensors["x"], case.tensors["timesteps"], positive)
-    case.check_all(found)
+    case.check(found)
 
 
 @golden("diffbir", "make_tiled_fn around ControlLDM", needs_host=True)
@@ -100,8 +103,8 @@ def tiled_control(case: GoldenCase, get) -> None:
     """The tile wrapper around the real conditioning batch: the hint is cropped by the tile."""
 
     model, control = diffbir(case, get)
-    from restoration.common.tiling import plan_tiles, tile_weights
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.common.tiling import plan_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
     from restoration.tests.host.networks import call_model
 
     x, side = case.tensors["x"], case.config["tile_size"]
@@ -113,12 +116,7 @@ def tiled_control(case: GoldenCase, get) -> None:
         (tile.y, tile.y + tile.height, tile.x, tile.x + tile.width)
         for tile in plan_tiles(*x.shape[-2:], side, overlap)
     ]
-    found = {"eps": eps, "windows": torch.tensor(windows)}
-    for name in case.data["outputs"]:
-        if name.startswith("weights"):
-            rows, columns = case.tensors[name].shape
-            found[name] = tile_weights(rows, columns, "authors")
-    case.check_all(found)
+    case.check({"eps": eps, "windows": torch.tensor(windows), **recorded_tile_weights(case)})
 
 
 @golden("diffbir", "Diffusion.q_sample")
@@ -142,7 +140,7 @@ def noised_condition(case: GoldenCase, get) -> None:
         level = signal(tables[kind].float(), timestep)
         return q_sample(case.tensors["c_img"], case.tensors["noise"], level)
 
-    case.check_all({name: at(name) for name in case.data["outputs"]})
+    case.check({name: at(name) for name in case.outputs})
 
 
 @golden(
@@ -156,21 +154,17 @@ def noised_condition(case: GoldenCase, get) -> None:
 def control_manifest(case: GoldenCase, get) -> None:
     """The published file is recognised and loads strictly, full size, without weights."""
     get("comfy")
-    from restoration.diffbir.checkpoint import FULL_FILE_PREFIX, convert, matches
-    from restoration.host.control import DiffBIRControlNet
+    from restoration.diffbir.keys import FULL_FILE_PREFIX, convert, matches
+    from restoration.diffbir.networks import DiffBIRControlNet
 
-    (group,) = case.manifest().values()
-    contents = {
-        key: torch.empty(shape, device="meta", dtype=torch.long if kind == "int" else torch.float)
-        for key, (shape, kind) in group.items()
-    }
+    contents = case.contents()
     assert matches(contents)
     weights = convert(contents, case.data["checkpoint"])
     network = DiffBIRControlNet(device="meta")
     network.load_state_dict(weights, strict=True)
     learned = sum(parameter.numel() for parameter in network.parameters())
-    if any(key.startswith(FULL_FILE_PREFIX) for key in group):
-        control = {key: value for key, value in group.items() if key.startswith(FULL_FILE_PREFIX)}
-        assert learned == sum(torch.Size(shape).numel() for shape, _ in control.values())
+    control = [each for key, each in contents.items() if key.startswith(FULL_FILE_PREFIX)]
+    if control:
+        assert learned == sum(each.numel() for each in control)
     else:
         assert learned == case.data["parameters_total"]

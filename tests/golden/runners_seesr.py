@@ -8,17 +8,12 @@ import torch
 from torch import Tensor
 
 from restoration.common.hint_encoder import HintEncoder
-from restoration.common.schedule import schedule_timesteps
+from restoration.common.schedule import LAST, schedule_timesteps
 from restoration.common.state_dict import with_prefix
-from restoration.common.tiling import tile_weights
-from restoration.seesr.checkpoint import (
-    ADDED,
-    CONTROL_PREFIX,
-    ENCODER_PREFIX,
-    control_part,
-    unet_parts,
-)
 from restoration.seesr.config import SD2, SeeSRConfig
+from restoration.seesr.keys import ADDED, CONTROL_PREFIX, ENCODER_PREFIX, control_part, unet_parts
+from restoration.tests.golden.runners_foundation import recorded_tile_weights
+from restoration.tests.golden.runners_pasd import guessed, numbered
 from restoration.tests.golden.suite import GoldenCase, golden
 
 SPACINGS = {"leading": "seesr_ddpm", "trailing": "seesr_turbo"}
@@ -28,8 +23,9 @@ SPACINGS = {"leading": "seesr_ddpm", "trailing": "seesr_turbo"}
 def seesr_config(config: dict[str, Any]) -> SeeSRConfig:
     """Our own config from the reference's. attention_head_dim is the number of heads."""
     widths, heads = config["block_out_channels"], config["attention_head_dim"]
+    heads = [heads] * len(widths) if isinstance(heads, int) else heads
     per_head = {width // number for width, number in zip(widths, heads, strict=True)}
-    assert len(per_head) == 1
+    assert len(per_head) == 1, "Stable Diffusion 2 has one width a head for all levels"
     return SeeSRConfig(
         channels=tuple(widths),
         num_res_blocks=config["layers_per_block"],
@@ -55,7 +51,7 @@ def built_control(case: GoldenCase, weights: dict[str, Tensor], config: dict[str
     """The control network as the loader builds it."""
     import comfy.ops
 
-    from restoration.host.seesr import build_control
+    from restoration.seesr.load import build_control
 
     factory = {"dtype": torch.float32, "device": "cpu"}
     operations = comfy.ops.manual_cast
@@ -74,13 +70,12 @@ def conditioning_embedding(case: GoldenCase, get) -> None:
     )
     network.load_state_dict(with_prefix(case.state_dict(), ENCODER_PREFIX))
     with torch.no_grad():
-        case.check_all({"embedding": network(case.tensors["hint"])})
+        case.check({"embedding": network(case.tensors["hint"])})
 
 
 @golden("seesr", "ControlNet", needs_host=True)
 def controlnet(case: GoldenCase, get) -> None:
     get("comfy")
-    assert not case.config["guess_mode"]
     network, given = built_control(case, case.state_dict(), case.config), case.tensors
     x = given["x"]
     with torch.no_grad():
@@ -92,9 +87,12 @@ def controlnet(case: GoldenCase, get) -> None:
             given["image_tokens"],
             {},
         )
-    scale = case.config["conditioning_scale"]
-    found = {f"down_{i:02}": scale * residual for i, residual in enumerate(residuals)}
-    case.check_all(found | {"mid": scale * middle})
+    maps, scale = [*residuals, middle], case.config.get("conditioning_scale", 1.0)
+    if case.config.get("guess_mode"):
+        maps = guessed(maps, scale)
+    else:
+        maps = [scale * each for each in maps]
+    case.check({f"down_{i:02}": each for i, each in enumerate(maps[:-1])} | {"mid": maps[-1]})
 
 
 @golden("seesr", "UNet", needs_host=True)
@@ -104,7 +102,8 @@ def unet(case: GoldenCase, get) -> None:
     import comfy.ops
 
     from restoration.host.branch import BranchResult, ImageBranch, apply_branch
-    from restoration.host.seesr import build_rca, rca_blocks
+    from restoration.seesr.load import build_rca
+    from restoration.seesr.networks import rca_blocks
     from restoration.tests.host.networks import call_model, conditioning
 
     config, given = seesr_config(case.config), case.tensors
@@ -113,7 +112,7 @@ def unet(case: GoldenCase, get) -> None:
         added, config, case.name, operations=comfy.ops.manual_cast, dtype=torch.float32
     )
     rca.load_state_dict(placed)
-    recorded = [given[name] for name in sorted(given) if name.startswith("down_")]
+    recorded = [given[name] for name in numbered(given, "down_")]
 
     class Recorded(ImageBranch):
         patchers = ()
@@ -135,15 +134,15 @@ def unet(case: GoldenCase, get) -> None:
     model, _ = apply_branch(host_unet(case.config, plain), Recorded(), image, 0.0, 1.0)
     timesteps = torch.full((len(x),), case.config["timestep"])
     (eps,) = call_model(model, x, timesteps, conditioning(given["text"]))
-    case.check_all({"eps": eps})
+    case.check({"eps": eps})
 
 
 def seesr(case: GoldenCase, get):
     """(MODEL with SeeSR applied by the node, positive, negative) of a case with both networks."""
     get("comfy")
-    from restoration.host.seesr import seesr_model
-    from restoration.host.tagger import TagEmbeds
     from restoration.nodes.seesr import SeeSRControlApply
+    from restoration.seesr.load import seesr_model
+    from restoration.tagger.run import TagEmbeds
     from restoration.tests.host.networks import conditioning
 
     weights, given = case.state_dict(), case.tensors
@@ -198,7 +197,7 @@ def start_noise(case: GoldenCase, model, sigmas: Tensor):
     given = case.tensors
     latent = {"samples": unscaled(given.get("lr_latents", given["noise"]))}
     start = {"lr": "seesr", "noise": "noise"}[case.config.get("start_point", "lr")]
-    assert case.config["start_steps"] == 999
+    assert case.config["start_steps"] == LAST, "the authors' start, and the only one of our node"
     with patch.object(comfy.sample, "prepare_noise", lambda *_: given["noise"]):
         source, noised = embedded_start(model, latent, 0, sigmas, start, 0)
         return source, source.generate_noise(latent), latent, noised
@@ -222,7 +221,7 @@ def lre_start(case: GoldenCase, get) -> None:
     x = sampling.noise_scaling(sigmas[0], noise, z, begins_at_the_top)
     first = schedule_timesteps(schedule_name(case), steps)[0]
     alphas = 1 / (1 + sampling.sigmas[[case.config["start_steps"], int(first)]].double() ** 2)
-    case.check_all(
+    case.check(
         {
             "latents_start": x / (1 + sigmas[0] ** 2).sqrt(),
             "sigma_space_start": x,
@@ -256,7 +255,7 @@ def trajectory(case: GoldenCase, get) -> None:
     steps = config["num_inference_steps"]
     (sigmas,) = RestorationSigmas.execute(model, schedule_name(case), steps, 1.0).result
     _, noise, latent, _ = start_noise(case, model, sigmas)
-    noises = iter(case.tensors["step_noise"])
+    noises = iter(case.tensors.get("step_noise", ()))
     sampler = restoration_sampler("seesr_ddpm", noise_sampler=lambda *_: next(noises))
     guider = CFGGuider(model)
     guider.set_conds(positive, negative)
@@ -269,7 +268,7 @@ def trajectory(case: GoldenCase, get) -> None:
         return x[i] / (1 + sigmas[i] ** 2).sqrt()
 
     noise_pred = [(x[i] - x0[i]) / sigmas[i] for i in range(steps)]
-    case.check_all(
+    case.check(
         {
             "timesteps": torch.stack(times),
             "latents_start": vp(0),
@@ -282,7 +281,7 @@ def trajectory(case: GoldenCase, get) -> None:
 @golden("seesr", "tiled noise prediction", needs_host=True)
 def tiled_prediction(case: GoldenCase, get) -> None:
     model, positive, negative = seesr(case, get)
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
     from restoration.tests.host.networks import call_model
 
     config, x = case.config, case.tensors["noise"]
@@ -296,18 +295,7 @@ def tiled_prediction(case: GoldenCase, get) -> None:
     eps, *uncond = call_model(tiled, x, first, *conds)
     if uncond:
         eps = torch.lerp(uncond[0], eps, guidance)
-    rows, columns = case.tensors["tile_weights"].shape
-    case.check_all(
-        {
-            "noise_pred": eps,
-            "tile_weights": tile_weights(rows, columns, "authors"),
-            "timesteps": first[:1],
-        }
-    )
-
-
-def meta(group: dict[str, list]) -> dict[str, Tensor]:
-    return {key: torch.empty(shape, device="meta") for key, (shape, _) in group.items()}
+    case.check({"noise_pred": eps, "timesteps": first[:1], **recorded_tile_weights(case)})
 
 
 def elements(network: torch.nn.Module) -> int:
@@ -322,10 +310,10 @@ def unet_manifest(case: GoldenCase, get) -> None:
     import comfy.ops
     import comfy.utils
 
-    from restoration.host.seesr import build_rca
+    from restoration.seesr.load import build_rca
 
     groups, counts = case.manifest(), case.data["counts"]
-    plain, added = unet_parts(meta(groups["base"]) | meta(groups["added"]))
+    plain, added = unet_parts(case.contents("base", "added"))
     assert set(plain) == set(groups["base"]) and set(added) == set(groups["added"])
     found = comfy.model_detection.unet_config_from_diffusers_unet(plain)
     ours = SD2.unet_config()
@@ -345,11 +333,11 @@ def control_manifest(case: GoldenCase, get) -> None:
     get("comfy")
     import comfy.ops
 
-    from restoration.host.seesr import build_control
+    from restoration.seesr.load import build_control
 
-    (added, base), counts = (case.manifest()[g] for g in ("added", "base")), case.data["counts"]
+    counts = case.data["counts"]
     network, placed = build_control(
-        control_part(meta(added) | meta(base)),
+        control_part(case.contents("added", "base")),
         SD2,
         case.data["checkpoint"],
         operations=comfy.ops.manual_cast,

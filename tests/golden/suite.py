@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -32,6 +32,8 @@ class GoldenCase:
 
     path: Path
     data: dict[str, Any]
+    compared: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Outputs that were held to their recorded values, or left on purpose."""
 
     @property
     def method(self) -> str:
@@ -71,30 +73,61 @@ class GoldenCase:
         """{group: {key: [shape, kind]}} of a full-size published checkpoint."""
         return self.data["groups"]
 
-    def check(self, found: dict[str, Tensor], tolerance: float | None = None) -> None:
+    def contents(self, *groups: str) -> dict[str, Tensor]:
+        """What such a file holds, without memory, on the meta device. No group named: all."""
+        kinds = {"int": torch.long, "float": torch.float}
+        return {
+            key: torch.empty(shape, device="meta", dtype=kinds[kind])
+            for group in groups or self.manifest()
+            for key, (shape, kind) in self.manifest()[group].items()
+        }
+
+    @property
+    def outputs(self) -> set[str]:
+        """Names of everything recorded that was not given."""
+        described = set(self.data.get("outputs", ()))
+        beside = self.path.with_suffix(".safetensors")
+        recorded = set(self.tensors) if described or beside.exists() else set()
+        return (described | recorded) - set(self.data.get("inputs", ()))
+
+    def check(
+        self, found: Mapping[str, Tensor], tolerance: float | None = None, relative: bool = False
+    ) -> None:
         """Compares tensors with the recorded ones of the same name: every difference at most the
-        case's tolerance. Names all that differ, with the largest and the mean difference."""
+        case's tolerance (relative: times the recorded value). Names all that differ, with the
+        largest and the mean difference.
+
+        found may hold more than a case records: which outputs there are is the case's own affair,
+        and `finish` names those that no `check` met.
+        """
         tolerance = self.tolerance if tolerance is None else tolerance
         wrong = []
-        for name, value in found.items():
-            expected = self.tensors[name]
+        for name in sorted(self.outputs & set(found)):
+            value, expected = found[name], self.tensors.get(name)
+            if expected is None:
+                wrong.append(f"{name}: described, but not in {self.path.stem}.safetensors")
+                continue
+            self.compared.add(name)
             if value.shape != expected.shape:
                 wrong.append(f"{name}: shape {tuple(value.shape)}, not {tuple(expected.shape)}")
                 continue
             difference = (value.double() - expected.double()).abs()
-            if not difference.numel() or not difference.max() <= tolerance:  # catches NaN too
+            accepted = tolerance * (expected.double().abs() if relative else 1.0)
+            if not difference.numel() or not (difference <= accepted).all():  # catches NaN too
                 wrong.append(
                     f"{name}: largest difference {difference.max():.3g}, "
                     f"mean {difference.mean():.3g}, accepted {tolerance:.3g}"
                 )
-        assert found, "the runner compared nothing"
         assert not wrong, "\n".join([self.name, *wrong])
 
-    def check_all(self, found: dict[str, Tensor], but: tuple[str, ...] = ()) -> None:
-        """`check`, and every recorded output except those named in `but` must be there."""
-        missing = set(self.data["outputs"]) - set(found) - set(but)
-        assert not missing, f"{self.name}: the runner does not compare {sorted(missing)}"
-        self.check(found)
+    def leave(self, *names: str) -> None:
+        """Says that outputs are recorded for documentation, and not to be met by us."""
+        self.compared.update(names)
+
+    def finish(self) -> None:
+        """Fails where an output met no comparison; called after every runner."""
+        left = ", ".join(sorted(self.outputs - self.compared))
+        assert not left, f"{self.name}: output {left} was not compared"
 
 
 Run = Callable[[GoldenCase, Callable[[str], Any]], None]
@@ -105,6 +138,11 @@ Run = Callable[[GoldenCase, Callable[[str], Any]], None]
 class Runner:
     run: Run
     needs_host: bool
+
+    def __call__(self, case: GoldenCase, get: Callable[[str], Any]) -> None:
+        """Runs a case and holds it to every output that it records."""
+        self.run(case, get)
+        case.finish()
 
 
 RUNNERS: dict[tuple[str, str], Runner] = {}

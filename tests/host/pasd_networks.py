@@ -57,8 +57,8 @@ def published_files(
 
     from restoration.common.hint_encoder import HintEncoder
     from restoration.host.control_encoder import ControlEncoder
-    from restoration.host.pasd import pixel_attention
-    from restoration.pasd.checkpoint import ENCODER_PREFIX, layer_prefix, pixel_layers
+    from restoration.pasd.keys import ENCODER_PREFIX, layer_prefix, pixel_layers
+    from restoration.pasd.networks import pixel_attention
 
     layers = {"operations": comfy.ops.manual_cast, "dtype": torch.float32, "device": "meta"}
     # A block in every transformer where the UNet has one; where it has none, one.
@@ -97,7 +97,7 @@ def published_files(
 
 def networks(config, variant: str = "pasd", **options: Any):
     """What the loader gives for such files."""
-    from restoration.host.pasd import pasd_model
+    from restoration.pasd.load import pasd_model
 
     return pasd_model(*published_files(config, variant, **options), config=config)
 

@@ -44,8 +44,8 @@ def published_files(seed: int = 51) -> tuple[StateDict, StateDict]:
 
     from restoration.common.hint_encoder import HintEncoder
     from restoration.host.control_encoder import ControlEncoder
-    from restoration.host.seesr import rca_layers
-    from restoration.seesr.checkpoint import ENCODER_PREFIX
+    from restoration.seesr.keys import ENCODER_PREFIX
+    from restoration.seesr.networks import rca_layers
 
     sizes = config()
     layers = {"operations": comfy.ops.manual_cast, "dtype": torch.float32, "device": "meta"}
@@ -79,14 +79,14 @@ def published_files(seed: int = 51) -> tuple[StateDict, StateDict]:
 
 def networks(seed: int = 51):
     """What the loader gives for such files."""
-    from restoration.host.seesr import seesr_model
+    from restoration.seesr.load import seesr_model
 
     return seesr_model(*published_files(seed), config=config())[0]
 
 
 def tag_embeds(rows: int = 1, name: str = "embeds"):
     """TAG_EMBEDS of so many pictures."""
-    from restoration.host.tagger import TagEmbeds
+    from restoration.tagger.run import TagEmbeds
     from restoration.tests.host.networks import seeded_input
 
     return TagEmbeds(seeded_input(4, name, rows, TOKENS, EMBED))
@@ -94,7 +94,7 @@ def tag_embeds(rows: int = 1, name: str = "embeds"):
 
 def tagger_config(labels: int = 12):
     """RAM in small: pictures of 24 pixels, one stage that shifts and one that does not."""
-    from restoration.seesr.config import TaggerConfig
+    from restoration.tagger.config import TaggerConfig
 
     return TaggerConfig(
         image_size=24,
@@ -111,7 +111,7 @@ def tagger_config(labels: int = 12):
 
 def ram_weights(labels: int = 12, seed: int = 61) -> StateDict:
     """A tagger's weights, by the keys of the published file."""
-    from restoration.seesr.tagger import Tagger
+    from restoration.tagger.ram import Tagger
 
     return drawn(dict(Tagger(tagger_config(labels), device="meta").state_dict()), seed)
 
@@ -133,7 +133,7 @@ def dape_weights(weights: StateDict, seed: int = 62) -> StateDict:
 
 def tag_list(labels: int = 12):
     """The first half of the tags is seen in every picture, the others in bright ones only."""
-    from restoration.seesr.tags import TagList
+    from restoration.tagger.tags import TagList
 
     thresholds = torch.where(torch.arange(labels) < labels // 2, 0.2, 0.5)
     return TagList(tuple(f"tag {i}" for i in range(labels)), thresholds)
@@ -141,7 +141,7 @@ def tag_list(labels: int = 12):
 
 def tiny_tagger(lora: StateDict | None = None, strength: float = 1.0):
     """DAPE_MODEL."""
-    from restoration.host.tagger import build_tagger
+    from restoration.tagger.load import build_tagger
 
     return build_tagger({"model": ram_weights()}, tag_list(), lora, strength, tagger_config())
 

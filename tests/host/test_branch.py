@@ -302,7 +302,7 @@ def test_area_sees_its_part_of_the_picture(model, branch) -> None:
 def test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes(
     model, branch, tiler_first
 ) -> None:
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     def tiled(patched: Any) -> Any:
         return apply_tiles(patched, TilePlan(8, 3, weighting="uniform"))
@@ -321,7 +321,7 @@ def test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes(
 
 
 def test_a_run_embeds_every_tile_once(host, model, branch) -> None:
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     patched = apply_tiles(applied(model, branch), TilePlan(8, 0, weighting="uniform"))
     sample(host, patched, conditioning(text()), conditioning(text("bad")), empty(), steps=3)

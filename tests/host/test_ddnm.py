@@ -223,7 +223,7 @@ def test_two_projections_act_one_after_the_other(eps) -> None:
 
 
 def test_under_tiles_the_whole_prediction_is_projected(eps) -> None:
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     tiled = guided(apply_tiles(eps, TilePlan(8, 4)))
     for x0 in predictions(tiled):

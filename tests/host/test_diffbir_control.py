@@ -48,7 +48,7 @@ def model(host):
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
-    from restoration.diffbir.checkpoint import layout
+    from restoration.diffbir.keys import layout
 
     values = seeded.state_dict(11, layout(control_config(SMALL)))
     return {key: torch.from_numpy(value) for key, value in values.items()}
@@ -56,7 +56,7 @@ def weights() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def control(host, weights):
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.load import diffbir_control
 
     return diffbir_control(weights, control_config(SMALL))
 
@@ -579,7 +579,7 @@ def test_an_area_beyond_the_hint_is_refused(model, control) -> None:
 
 
 def tiled(model, size: int, overlap: int, weighting: str = "gaussian"):
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     return apply_tiles(model, TilePlan(size, overlap, weighting=weighting))
 
@@ -726,7 +726,7 @@ def test_an_interrupt_leaves_nothing_behind(host, model, control, vae) -> None:
 
 def test_a_picture_of_another_size_after_an_interrupt(host, model, control, vae) -> None:
     """The hint of the interrupted run must not serve the next one."""
-    from restoration.host.tiles import View
+    from restoration.host.view import View
 
     conds = core_apply(host, plain(), control, picture(1, 96, 80), vae)
     attached = conds[0][0][1]["control"]
@@ -758,7 +758,7 @@ def test_memory_management_knows_the_network_and_the_residuals(host, model, cont
 
 
 def test_half_precision_weights_stay_small_and_compute_close(host, model, control, weights):
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.load import diffbir_control
 
     half = diffbir_control({k: v.half() for k, v in weights.items()}, control_config(SMALL))
     x, timesteps = noisy()
@@ -771,7 +771,8 @@ def test_weights_in_another_precision_are_cast_at_use(host, model, control, weig
     """What happens on a device that stores half precision and computes in float32."""
     import comfy.ops
 
-    from restoration.host.control import DiffBIRControl, DiffBIRControlNet
+    from restoration.diffbir.attach import DiffBIRControl
+    from restoration.diffbir.networks import DiffBIRControlNet
 
     network = DiffBIRControlNet(control_config(SMALL), torch.float16, "cpu", comfy.ops.manual_cast)
     network.load_state_dict(weights)
@@ -795,7 +796,7 @@ def folder(host, tmp_path, monkeypatch):
 
 
 def test_files_load_as_published(folder, weights, model, control) -> None:
-    from restoration.host.control import load_diffbir_control
+    from restoration.diffbir.load import load_diffbir_control
 
     config = control_config(SMALL)
     save_file(weights, folder / "v2.safetensors")
@@ -824,7 +825,7 @@ class NotWeights:
 
 
 def test_files_with_code_or_damage_are_refused(folder) -> None:
-    from restoration.host.control import load_diffbir_control
+    from restoration.diffbir.load import load_diffbir_control
 
     torch.save({"hyper_parameters": NotWeights()}, folder / "objects.ckpt")
     (folder / "cut.pth").write_bytes((folder / "objects.ckpt").read_bytes()[:200])

@@ -43,8 +43,8 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def networks(comfy) -> SimpleNamespace:
-    from restoration.diffbir.checkpoint import layout
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.keys import layout
+    from restoration.diffbir.load import diffbir_control
 
     config = control_config(SMALL)
     weights = seeded.state_dict(11, layout(config))

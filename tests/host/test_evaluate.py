@@ -138,7 +138,7 @@ def test_lpips_is_torchmetrics_with_weights_from_the_cache(nodes, hub, monkeypat
     import torchvision
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    from restoration.host.lpips import BACKBONE
+    from restoration.common.lpips import BACKBONE
 
     assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url.endswith("/" + BACKBONE)
     torch.save(torchvision.models.alexnet().state_dict(), hub / BACKBONE)

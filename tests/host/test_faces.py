@@ -119,7 +119,7 @@ def crop(comfy):
 def test_landmarks_come_back_in_the_pictures_own_pixels(comfy, folder, size) -> None:
     """Through OpenCV's detector: channel order, resizing and the order of the numbers."""
     pytest.importorskip("cv2")
-    from restoration.host.faces import detect_faces
+    from restoration.faces.run import detect_faces
 
     (folder / YUNET).write_bytes(blue_finder())
     height, width = size

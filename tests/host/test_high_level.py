@@ -30,7 +30,7 @@ def models(comfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     register_folders()
     entry = ([str(tmp_path)], comfy.folder_paths.folder_names_and_paths[KIND][1])
     monkeypatch.setitem(comfy.folder_paths.folder_names_and_paths, KIND, entry)
-    monkeypatch.setattr("restoration.host.high_level.register_folders", lambda: None)
+    monkeypatch.setattr("restoration.tagger.load.register_folders", lambda: None)
     comfy.folder_paths.filename_list_cache.pop(KIND, None)
     return tmp_path
 

@@ -49,7 +49,9 @@ NODE_IDS = {
     "RestorationMetrics",
     "LRConsistency",
 }
-PACKAGES = ("nodes", "host", "common", "cleaner", "diffbir", "pasd", "seesr", "styleid", "web")
+PACKAGES = (
+    "common", "diffbir", "faces", "host", "nodes", "pasd", "seesr", "stage1", "styleid", "tagger", "web", "zeroshot",
+)  # fmt: skip
 
 
 def copy_pack(target: Path) -> Path:

@@ -676,7 +676,7 @@ def test_attention_override_reaches_the_added_attention(model, pasd) -> None:
 
 @pytest.mark.parametrize("tiler_first", [True, False])
 def test_tiles_see_their_part_of_picture_and_masks(model, pasd, tiler_first) -> None:
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     mask, whites = torch.rand(1, HEIGHT, WIDTH), painted(8 * HEIGHT, 8 * WIDTH)
     scales: dict[str, Any] = {"fidelity_scale_fg": 1.5, "fidelity_scale_bg": 0.6}

@@ -648,7 +648,7 @@ def test_two_guidances_act_one_after_the_other(eps) -> None:
 @pytest.mark.parametrize("schedule", ["diffbir_spaced", "diffbir_edm"])
 def test_the_first_guided_step_moves_by_the_formula(model, schedule) -> None:
     """Also from an infinite noise level, where the next one is not the one in the SIGMAS."""
-    from restoration.diffbir.guidance import latent_mse_weight, mean_coef
+    from restoration.diffbir.losses import latent_mse_weight, mean_coef
 
     sigmas = sigmas_for(model, schedule)
     (x0, *_), (found, *_) = (x0s(m, sigmas) for m in (model, guided(model)))
@@ -686,7 +686,7 @@ def test_a_batch_is_guided_like_its_images(eps, vae) -> None:
 
 
 def test_guidance_under_tiles_acts_on_the_whole_prediction(eps) -> None:
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     tiled = apply_tiles(eps, TilePlan(8, 4))
     sigmas = sigmas_for(eps)[[2, 3]]
@@ -709,7 +709,7 @@ def test_guidance_works_with_every_kind_of_sampler(model) -> None:
 
 
 def test_the_next_level_is_found_on_and_between_levels() -> None:
-    from restoration.host.guidance import next_sigma
+    from restoration.host.x0_guidance import next_sigma
 
     levels = torch.tensor([10.0, 4.0, 1.0, 0.0])
     assert [next_sigma(levels, s) for s in (10.0, 6.0, 4.0, 1.0, 0.5)] == [4.0, 4.0, 1.0, 0.0, 0.0]

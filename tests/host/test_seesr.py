@@ -287,7 +287,7 @@ def test_attention_patches_of_other_nodes_do_not_fire_inside_rca(model, seesr) -
 
 def tiled(patched: Any, batch: int = 1) -> Any:
     """16x16 cells in four tiles that do not overlap."""
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     return apply_tiles(patched, TilePlan(8, 0, batch, "uniform"))
 
@@ -303,7 +303,7 @@ def test_tiles_share_the_embeddings_of_the_whole(model, seesr) -> None:
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_with_the_tagger_every_tile_has_its_own_embeddings(model, seesr, batch) -> None:
-    from restoration.host.tagger import run_tagger
+    from restoration.tagger.run import run_tagger
 
     dape, call = tiny_tagger(), noisy(2, 16, 16)
     # Not a multiple of 8: the border goes before the picture is cut into tiles.
@@ -339,7 +339,7 @@ def test_a_tile_is_tagged_once_a_run_and_nothing_is_without_tiles(host, model, s
 
 
 def test_wrong_inputs_get_a_sentence(host, model, seesr) -> None:
-    from restoration.host.tagger import TagEmbeds
+    from restoration.tagger.run import TagEmbeds
     from restoration.tests.host.networks import SMALL, ldm_unet_config, unet_model
 
     with pytest.raises(ValueError, match=r"`seesr_model` is a dict, not .* Connect Load SeeSR"):
@@ -394,7 +394,7 @@ def test_the_warning_also_comes_with_the_custom_sampler(host, seesr, caplog) -> 
 
 def test_pasd_and_seesr_on_one_model(host, seesr) -> None:
     """Through one mechanism, in both orders; neither hides the other."""
-    from restoration.host.pasd import apply_pasd
+    from restoration.pasd.attach import apply_pasd
     from restoration.tests.host.pasd_networks import networks as pasd_networks
     from restoration.tests.host.pasd_networks import sd15
 
@@ -430,7 +430,7 @@ def test_two_seesr_patches_on_one_model(host, model, seesr) -> None:
 
 def test_half_precision_computes_close(host, model) -> None:
     """The networks take the precision of the UNet at every call."""
-    from restoration.host.seesr import seesr_model
+    from restoration.seesr.load import seesr_model
     from restoration.tests.host.seesr_networks import published_files
 
     halves = [{k: v.half() for k, v in weights.items()} for weights in published_files()]

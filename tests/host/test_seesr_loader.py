@@ -69,13 +69,13 @@ def folder(host, tmp_path: Path, monkeypatch, files) -> Path:
 
 
 def load(unet: str, control: str, model: Any = None) -> tuple[Any, Any]:
-    from restoration.host.seesr import load_seesr
+    from restoration.seesr.load import load_seesr
 
     return load_seesr(unet, control, model, config())
 
 
 def restored(networks: Any, model: Any) -> Tensor:
-    from restoration.host.seesr import apply_seesr
+    from restoration.seesr.attach import apply_seesr
 
     image = torch.sigmoid(seeded_input(9, "p", 1, 96, 128, 3))
     patched = apply_seesr(model, networks, image, tag_embeds(), 1.0, 0.0, 1.0)
@@ -98,7 +98,7 @@ def test_every_form_of_the_files_gives_the_same(folder) -> None:
 
 
 def test_the_converted_file_is_read_once(folder, monkeypatch) -> None:
-    from restoration.host import seesr
+    from restoration.seesr import networks as seesr
 
     read: list[str] = []
     original = seesr.read_file
@@ -130,7 +130,7 @@ def test_the_log_says_whether_the_base_matches(folder, caplog, seed, cast, words
 
 def test_the_same_base_other_weights_and_unknown_are_told_apart(host, folder) -> None:
     """A LoRA on the base, loaded or not, does not make it another."""
-    from restoration.host.seesr import same_base
+    from restoration.seesr.load import same_base
 
     model = base_model()
     networks, _ = load(UNET, CONTROL, model)
@@ -177,8 +177,8 @@ def test_the_host_reads_the_published_unet_as_stable_diffusion_2(host, monkeypat
     the host guesses the prediction: it is set to what it takes for v prediction."""
     import comfy.model_base
 
-    from restoration.host.seesr import check_base, own_base
     from restoration.seesr.config import SD2
+    from restoration.seesr.load import check_base, own_base
 
     meta = torch.device("meta")
     mm = host.model_management

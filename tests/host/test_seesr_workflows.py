@@ -190,7 +190,7 @@ def test_tag_and_prompt_shows_tags_and_both_prompts(comfy, loaded, tiny) -> None
 
 def test_rebatched_images_run_one_by_one_each_with_its_own_tags(comfy, loaded, tiny) -> None:
     """The way to restore several photos at once that the notes give."""
-    from restoration.host.tagger import run_tagger
+    from restoration.tagger.run import run_tagger
 
     pictures = torch.stack([torch.zeros(24, 28, 3), torch.ones(24, 28, 3)])
     expected, _ = run_tagger(

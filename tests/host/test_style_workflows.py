@@ -47,8 +47,8 @@ SIZES = {"styleid_transfer": SCALED, "restore_then_style": SCALED, "ddnm_inpaint
 
 @pytest.fixture(scope="module")
 def networks(comfy) -> SimpleNamespace:
-    from restoration.diffbir.checkpoint import layout
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.keys import layout
+    from restoration.diffbir.load import diffbir_control
 
     config = control_config(SD_LIKE)
     weights = seeded.state_dict(11, layout(config))

@@ -319,7 +319,7 @@ def test_what_is_kept_is_what_was_announced(eps, caplog, features, size) -> None
 def test_numbers_of_the_paper_sizes(host) -> None:
     """Hidden states of Stable Diffusion at 512 px: a third of the 33.75 MiB a step of Q, K, V for
     every tensor kept."""
-    from restoration.host.inversion import Layer, stored_bytes
+    from restoration.styleid.run import Layer, stored_bytes
 
     layers = [Layer(640, 2)] * 3 + [Layer(320, 1)] * 3
     step = 11.25 * 2**20
@@ -712,7 +712,7 @@ def test_another_size_is_refused(eps) -> None:
 
 
 def test_tiles_are_refused(eps) -> None:
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     tiled = apply_tiles(eps, TilePlan(8, 4))
     with pytest.raises(ValueError, match="no tiled diffusion"):

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from restoration.common.state_dict import CheckpointError
-from restoration.seesr.config import TAG_LISTS
+from restoration.tagger.config import TAG_LISTS
 from restoration.tests.host.networks import seeded_input
 from restoration.tests.host.seesr_networks import (
     dape_weights,
@@ -37,8 +37,9 @@ def host(comfy):
 @pytest.fixture
 def folder(host, tmp_path: Path, monkeypatch) -> Path:
     """models/restoration with a small RAM, a DAPE for it and lists, taken for the published."""
-    from restoration.host import folders, tagger
-    from restoration.seesr import tags
+    from restoration.host import folders
+    from restoration.tagger import load as tagger
+    from restoration.tagger import tags
 
     folders.register_folders()
     table = host.folder_paths.folder_names_and_paths

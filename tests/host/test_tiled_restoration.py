@@ -53,7 +53,7 @@ def picture(rows: int = 1, height: int = 8 * HEIGHT, width: int = 8 * WIDTH) -> 
 
 
 def tiled(model: Any, batch: int = 1, weighting: Weighting = "gaussian", **plan: int) -> Any:
-    from restoration.host.tiler import TilePlan, apply_tiles
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     plan = {"tile_size": SIDE, "overlap": OVERLAP, **plan}
     return apply_tiles(model, TilePlan(**plan, batch=batch, weighting=weighting))
@@ -223,11 +223,12 @@ def test_areas_masks_and_text_rows_belong_to_the_same_pictures_in_any_batch(
 def everything(host: Any, model: Any, rows: int = 2) -> tuple[Any, list, list]:
     """MODEL, positive, negative with all that travels: DiffBIR's control with a mask, a core
     ControlNet, an area."""
-    from restoration.host.control import apply_latent_control, diffbir_control
+    from restoration.diffbir.attach import apply_latent_control
+    from restoration.diffbir.load import diffbir_control
     from restoration.tests.golden.runners_diffbir import control_config
 
     config = control_config(SMALL)
-    from restoration.diffbir.checkpoint import layout
+    from restoration.diffbir.keys import layout
     from restoration.tests.golden import seeded
 
     weights = {k: torch.from_numpy(v) for k, v in seeded.state_dict(11, layout(config)).items()}
@@ -315,7 +316,7 @@ def largest_steps(weighting: Weighting) -> tuple[float, float]:
 
     from comfy.patcher_extension import WrapperExecutor
 
-    from restoration.host.tiler import TilePlan, _Tiler
+    from restoration.host.tiled_sampling import TilePlan, _Tiler
 
     tiler = _Tiler(TilePlan(side, overlap, weighting=weighting))
     executor = WrapperExecutor.new_executor(calls, [tiler.calc_cond_batch])

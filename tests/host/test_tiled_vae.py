@@ -145,7 +145,7 @@ def test_batches_gray_and_alpha(vae) -> None:
 
 def test_statistics_of_the_tile_alone_would_show(vae, monkeypatch) -> None:
     """That the equality above rests on the statistics of the whole picture."""
-    from restoration.host.vae import Stream
+    from restoration.host.exact_vae import Stream
 
     def local(self: Any, norm: Any, source: Any) -> Any:
         return norm
@@ -235,7 +235,7 @@ def test_what_a_layer_sees_is_bounded_by_the_tile(vae, tile_size: int) -> None:
 def test_maps_in_host_memory_are_what_the_plan_says(vae, caplog, monkeypatch) -> None:
     """The largest single map, and one band of boxes beside it."""
     from restoration.common.feature_map import FeatureMap
-    from restoration.host import vae as module
+    from restoration.host import exact_vae as module
 
     held: list[int] = []
     alive: weakref.WeakSet[FeatureMap] = weakref.WeakSet()

@@ -39,8 +39,8 @@ TILED = sorted(path.stem for path in API.glob("*_upscale_4k_tiled.json"))
 
 @pytest.fixture(scope="module")
 def tiny(comfy) -> SimpleNamespace:
-    from restoration.diffbir.checkpoint import layout
-    from restoration.host.control import diffbir_control
+    from restoration.diffbir.keys import layout
+    from restoration.diffbir.load import diffbir_control
 
     config = control_config(SMALL)
     weights = seeded.state_dict(11, layout(config))

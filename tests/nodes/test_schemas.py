@@ -81,7 +81,7 @@ def test_every_node_has_help_in_both_languages(nodes) -> None:
 
 
 def test_every_help_page_shows_its_picture(nodes) -> None:
-    """Made by `python scripts/make_pictures.py`. The front end looks for pictures beside the English
+    """Made by `python drawing pictures`. The front end looks for pictures beside the English
     pages, whatever the language."""
     for name in nodes:
         for page in help_pages(name):
@@ -169,8 +169,8 @@ def test_chinese_help_names_inputs_as_the_node_shows_them() -> None:
 
 
 def test_english_is_what_the_schema_says(nodes) -> None:
-    """Written by `python scripts/make_locale.py`."""
-    from restoration.scripts.make_locale import english
+    """Written by `python drawing locales`."""
+    from restoration.drawing.locales import english
 
     path = ROOT / "locales" / "en" / "nodeDefs.json"
     assert json.loads(path.read_text(encoding="utf-8")) == english(list(nodes.values()))

@@ -9,22 +9,23 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from restoration.scripts import comfy_host
+from restoration.tools.comfyui.find import Host, find_host, find_newer_host
+from restoration.tools.comfyui.process import ComfyServer
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="session")
-def host() -> comfy_host.Host:
-    found = comfy_host.find_host() or comfy_host.find_newer_host()
+def host() -> Host:
+    found = find_host() or find_newer_host()
     if found is None:
         pytest.skip("no ComfyUI found: set COMFYUI_PATH to a checkout")
     return found
 
 
 @pytest.fixture(scope="session")
-def server(host: comfy_host.Host) -> Iterator[comfy_host.ComfyServer]:
-    with comfy_host.ComfyServer(host) as running:
+def server(host: Host) -> Iterator[ComfyServer]:
+    with ComfyServer(host) as running:
         yield running
 
 
@@ -44,6 +45,6 @@ def png(width: int, height: int) -> bytes:
 
 
 @pytest.fixture
-def tiny_photo(server: comfy_host.ComfyServer) -> str:
+def tiny_photo(server: ComfyServer) -> str:
     """The name of an uploaded picture of 37 x 29 pixels."""
     return server.upload(png(37, 29), "tiny photo.png")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from restoration.scripts.comfy_host import ComfyServer, Host
+from restoration.tools.comfyui.find import Host
+from restoration.tools.comfyui.process import ComfyServer
 
 pytestmark = pytest.mark.server
 

@@ -75,7 +75,7 @@ def test_without_comfyui_the_result_is_the_same(demo, server, pair, fidelity) ->
     photo = pair[0].crop((100, 60, 261, 190))
     packed = io.BytesIO()
     photo.save(packed, "PNG")
-    prompt = demo.comfy_host.read_prompt(demo.WORKFLOW)
+    prompt = demo.read_prompt(demo.WORKFLOW)
     name = server.upload(packed.getvalue(), "same.png")
     settings = {"LoadImage": {"image": name}, "RestorationFidelity": {"fidelity": fidelity}}
     prompt = demo.with_settings(prompt, settings)

@@ -17,8 +17,9 @@ import pytest
 from PIL import Image, ImageCms
 from PIL.ExifTags import Base
 
-from restoration.scripts.comfy_host import ComfyServer, Host
 from restoration.tests.server.conftest import png
+from restoration.tools.comfyui.find import Host
+from restoration.tools.comfyui.process import ComfyServer
 from restoration.tools.commands import main
 
 pytestmark = pytest.mark.server

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from restoration.scripts import comfy_host
 from restoration.tests.server.test_server import all_node_ids, quick_restore
+from restoration.tools.comfyui.process import ComfyServer
 
 pytestmark = pytest.mark.server
 
@@ -80,9 +80,9 @@ def test_the_archive_loads_all_nodes_in_a_clean_host(checkout: Path, host, tmp_p
     with zipfile.ZipFile(archive) as packed:
         assert not [name for name in packed.namelist() if name.startswith(("tests/", ".ci/"))]
         packed.extractall(pack)
-    for needed in ("LICENSE", "NOTICE", "README.md", "cleaner/weights.safetensors"):
+    for needed in ("LICENSE", "NOTICE", "README.md", "stage1/weights.safetensors"):
         assert (pack / needed).is_file(), needed
-    with comfy_host.ComfyServer(host, pack_root=pack) as server:
+    with ComfyServer(host, pack_root=pack) as server:
         assert set(server.pack_nodes()) == all_node_ids()
         assert "IMPORT FAILED" not in server.log()
         templates = server.get_json("/workflow_templates")[server.folder_name]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from restoration.scripts import comfy_host
-from restoration.scripts.comfy_host import ComfyServer, Host, Progress, Prompt, PromptError
+from restoration.tools.comfyui.client import Progress, Prompt, PromptError, read_prompt
+from restoration.tools.comfyui.find import Host
+from restoration.tools.comfyui.process import ComfyServer, copy_pack
 
 pytestmark = pytest.mark.server
 
@@ -48,7 +49,7 @@ def with_photo(prompt: Prompt, name: str) -> Prompt:
 
 def quick_restore(photo: str) -> Prompt:
     path = ROOT / "workflows" / "api" / "quick_restore.json"
-    return with_photo(comfy_host.read_prompt(path), photo)
+    return with_photo(read_prompt(path), photo)
 
 
 def saved_image(server: ComfyServer, prompt: Prompt) -> Image.Image:
@@ -99,7 +100,7 @@ def test_shipped_workflow_uses_only_nodes_and_inputs_that_exist(
     server: ComfyServer, path: Path
 ) -> None:
     known = server.object_info()
-    for node, spec in comfy_host.read_prompt(path).items():
+    for node, spec in read_prompt(path).items():
         kind, inputs = spec["class_type"], set(spec["inputs"])
         assert kind in known, f"{kind} (node {node}) is unknown"
         required = known[kind]["input"].get("required", {})
@@ -133,7 +134,7 @@ def test_shipped_workflow_runs_to_an_image(
     server: ComfyServer, tiny_photo: str, path: Path
 ) -> None:
     steps: list[Progress] = []
-    prompt = with_photo(comfy_host.read_prompt(path), tiny_photo)
+    prompt = with_photo(read_prompt(path), tiny_photo)
     if missing := missing_files(server, prompt):
         pytest.skip(f"{path.stem} needs weights that are not here: {', '.join(missing)}")
     result = server.run(prompt, steps.append, timeout=300)
@@ -251,7 +252,7 @@ def test_interrupt_stops_a_tiled_run_and_the_server_stays_usable(
 @pytest.fixture(scope="module")
 def damaged(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """A host whose copy of the pack has a broken node file and an odd folder name."""
-    pack = comfy_host.copy_pack(tmp_path_factory.mktemp("packs") / "pack")
+    pack = copy_pack(tmp_path_factory.mktemp("packs") / "pack")
     (pack / "nodes" / "color.py").write_text("raise ImportError('broken on purpose')\n")
     with ComfyServer(host, pack_root=pack, folder_name="My-Pack.v1 test 修复") as running:
         yield running

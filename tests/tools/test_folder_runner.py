@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from restoration.scripts import comfy_host
-from restoration.scripts.comfy_host import ComfyServer, Host, HostError, Progress
 from restoration.tests.tools.fake_comfy import WORKFLOW, FakeComfy, negative
 from restoration.tools import folder_runner
+from restoration.tools.comfyui.client import Progress
+from restoration.tools.comfyui.find import Host, HostError
+from restoration.tools.comfyui.process import ComfyServer
 from restoration.tools.commands import main
 
 
@@ -425,7 +426,7 @@ def test_an_interrupt_stops_the_picture_on_the_server(run, fake, photos, monkeyp
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fake, "get", lambda path: FakeComfy.get(fake, path))
-    from restoration.scripts.comfy_host import ComfyClient
+    from restoration.tools.comfyui.client import ComfyClient
 
     monkeypatch.setattr(ComfyClient, "check_alive", interrupted)
     assert run(photos) == 130
@@ -652,7 +653,7 @@ def test_a_server_is_stopped_by_a_signal_that_its_system_has(
     own = ComfyServer(host=Host(tmp_path, "1.0", "test"))
     own.base, process = tmp_path / "base", Stopping()
     own._process = process  # type: ignore[assignment]
-    monkeypatch.setattr(comfy_host.sys, "platform", system)
+    monkeypatch.setattr(sys, "platform", system)
     own.close()
     assert process.signals == [number]
 

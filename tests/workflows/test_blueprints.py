@@ -18,7 +18,7 @@ PICTURES = {"LoadImage", "SaveImage", "PreviewImage", "MarkdownNote"}
 
 @pytest.fixture(scope="module")
 def definitions(comfy) -> dict[str, Any]:
-    from restoration.workflows.build import host_definitions
+    from restoration.drawing.build import host_definitions
 
     return host_definitions()
 
@@ -43,7 +43,7 @@ def inputs_of(definition: Any) -> dict[str, Any]:
 
 
 def test_every_method_has_one() -> None:
-    from restoration.workflows.blueprints import BLUEPRINTS
+    from restoration.drawing.blueprints import BLUEPRINTS
 
     assert sorted(BLUEPRINTS) == SHIPPED
     for method in ("DiffBIR", "PASD", "SeeSR", "StyleID"):
@@ -51,10 +51,10 @@ def test_every_method_has_one() -> None:
 
 
 def test_files_are_what_the_generator_gives(definitions, name) -> None:
-    """Written by `python workflows/build.py`."""
-    from restoration.workflows.blueprints import BLUEPRINTS, blueprint
-    from restoration.workflows.build import build
-    from restoration.workflows.graph import dumped
+    """Written by `python drawing workflows`."""
+    from restoration.drawing.blueprints import BLUEPRINTS, blueprint
+    from restoration.drawing.build import build
+    from restoration.drawing.graph import dumped
 
     drawn = blueprint(name, build(BLUEPRINTS[name], definitions).ui())
     assert (FOLDER / f"{name}.json").read_text("utf-8") == dumped(drawn)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from restoration.drawing.notes_zh import NOTES
 from restoration.tests.core_chinese import NODES, plain, quoted
-from restoration.workflows.notes_zh import NOTES
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = {path.stem: path for path in (ROOT / "workflows").glob("*.json")}

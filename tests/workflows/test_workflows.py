@@ -31,7 +31,7 @@ NO_FILE = {"none"}
 
 @pytest.fixture(scope="module")
 def definitions(comfy) -> dict[str, Any]:
-    from restoration.workflows.build import host_definitions
+    from restoration.drawing.build import host_definitions
 
     return host_definitions()
 
@@ -227,9 +227,9 @@ def test_a_dial_at_the_authors_setting_turns_every_apply_node(name) -> None:
 
 
 def test_files_are_what_the_description_gives(definitions, name) -> None:
-    """Written by `python workflows/build.py`."""
-    from restoration.workflows.build import build
-    from restoration.workflows.graph import dumped
+    """Written by `python drawing workflows`."""
+    from restoration.drawing.build import build
+    from restoration.drawing.graph import dumped
 
     graph = build(name, definitions)
     assert (FOLDER / "api" / f"{name}.json").read_text("utf-8") == dumped(graph.api())
@@ -271,7 +271,7 @@ def test_thumbnails(name) -> None:
     """Each shows what goes in, or, where nothing has to be downloaded, what comes out."""
     from PIL import Image
 
-    from restoration.workflows.thumbnails import CARDS
+    from restoration.drawing.thumbnails import CARDS
 
     assert (CARDS[name].goes_in is None) == (name == "quick_restore")
 

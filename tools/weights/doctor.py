@@ -12,7 +12,7 @@ from typing import Any
 
 from ...common.diagnosis import PICKLES, SAFETENSORS, size_words
 from ...common.state_dict import CheckpointError
-from ...workflows.files import size_of
+from ...drawing.files import size_of
 from ..files import files_below, sha256
 from .convert import convert, difference_sentence
 from .files import (

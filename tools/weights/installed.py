@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from ...common.diagnosis import PICKLES, SAFETENSORS, weights_problem
 from ...common.state_dict import CheckpointError
-from ...scripts.comfy_host import PACK_ROOT, HostError, find_host
-from ...workflows.files import FILES
+from ...drawing.files import FILES
+from ..comfyui.find import PACK_ROOT, HostError, find_host
 from ..files import files_below
 from .convert import PAIR
 from .files import read_weights

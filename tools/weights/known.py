@@ -20,13 +20,15 @@ from ...common.state_dict import (
     unwrapped,
     with_prefix,
 )
-from ...diffbir import checkpoint as diffbir
+from ...diffbir import keys as diffbir
 from ...diffbir.config import SD21
-from ...pasd import checkpoint as pasd
+from ...pasd import keys as pasd
 from ...pasd.config import PASDConfig, Variant
-from ...seesr import checkpoint as seesr
-from ...seesr.config import RAM, SD2, TAG_LISTS
-from ...seesr.tagger import Tagger
+from ...seesr import keys as seesr
+from ...seesr.config import SD2
+from ...tagger import keys as tagger
+from ...tagger.config import RAM, TAG_LISTS
+from ...tagger.ram import Tagger
 from . import layouts
 
 UNET, CONTROL = pasd.UNET_PREFIX, pasd.CONTROL_PREFIX
@@ -141,7 +143,7 @@ def identify(
     if any(key.startswith("visual_encoder.") for key in weights):
         if any(".lora_" in key for key in weights):
             return _dape(weights, name)
-        if any(key.startswith(seesr.DECODER_NAMES) for key in weights):
+        if any(key.startswith(tagger.DECODER_NAMES) for key in weights):
             return _ram(weights)
     what = describe(weights)
     if any(kind in what for kind in STAGE_1):
@@ -298,7 +300,7 @@ def _tagger_layout() -> StateDict:
 
 
 def _ram(weights: StateDict) -> Found:
-    ours, theirs = seesr.DECODER_NAMES
+    ours, theirs = tagger.DECODER_NAMES
     layout = {key: tuple(value.shape) for key, value in _tagger_layout().items()}
     named = {
         ours + key.removeprefix(theirs) if key.startswith(theirs) else key: value
@@ -321,7 +323,7 @@ def _ram(weights: StateDict) -> Found:
 def _dape(weights: StateDict, name: str) -> Found:
     problem, used = "", weights
     try:
-        pairs = seesr.dape_pairs(weights, _tagger_layout(), name)
+        pairs = tagger.dape_pairs(weights, _tagger_layout(), name)
         values = {id(value) for pair in pairs.values() for value in pair}
         used = {key: value for key, value in weights.items() if id(value) in values}
     except CheckpointError as error:

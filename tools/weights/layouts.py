@@ -10,9 +10,10 @@ from typing import Any
 
 from ...common.hint_encoder import HintEncoder
 from ...common.layout import Shapes, attention_shapes, conv_shapes, linear_shapes, norm_shapes
-from ...pasd.checkpoint import depth_of, layer_prefix, pixel_layers
 from ...pasd.config import PASDConfig, Variant
-from ...seesr.config import EMBED_WIDTH, SeeSRConfig, Site
+from ...pasd.keys import depth_of, layer_prefix, pixel_layers
+from ...seesr.config import SeeSRConfig, Site
+from ...tagger.config import EMBED_WIDTH
 
 
 def _residual_block(name: str, inputs: int, outputs: int, embedding: int) -> Shapes:

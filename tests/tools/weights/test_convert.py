@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from restoration.common.state_dict import CheckpointError
-from restoration.diffbir.checkpoint import convert as diffbir_convert
-from restoration.pasd import checkpoint as pasd
-from restoration.seesr import checkpoint as seesr
-from restoration.seesr.tagger import Tagger
+from restoration.diffbir.keys import convert as diffbir_convert
+from restoration.pasd import keys as pasd
+from restoration.seesr import keys as seesr
+from restoration.tagger.ram import Tagger
 from restoration.tests.tools.weights import tiny
 from restoration.tools.weights import convert as module
 from restoration.tools.weights.convert import convert, sidecar

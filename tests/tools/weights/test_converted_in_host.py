@@ -35,7 +35,7 @@ def weights_of(patcher) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("rrdb", [False, True])
 def test_load_pasd_takes_a_converted_release(models, variant, rrdb) -> None:
     from restoration.host.folders import SAME_FILE
-    from restoration.host.pasd import load_pasd, pasd_model
+    from restoration.pasd.load import load_pasd, pasd_model
 
     unet, control = tiny.pasd_unet(variant), tiny.pasd_control(rrdb)
     folder = tiny.write_release(models / "published", unet, control)
@@ -50,7 +50,7 @@ def test_load_pasd_takes_a_converted_release(models, variant, rrdb) -> None:
 
 def test_load_seesr_takes_a_converted_release(models) -> None:
     from restoration.host.loading import read_file
-    from restoration.host.seesr import seesr_model
+    from restoration.seesr.load import seesr_model
 
     unet, control = tiny.seesr_unet(), tiny.seesr_control()
     folder = tiny.write_release(models / "published", unet, control)
@@ -66,7 +66,7 @@ def test_load_seesr_takes_a_converted_release(models) -> None:
 
 
 def test_load_diffbir_controlnet_takes_a_converted_file(models) -> None:
-    from restoration.host.control import load_diffbir_control
+    from restoration.diffbir.load import load_diffbir_control
 
     weights = tiny.diffbir()
     torch.save({"state_dict": weights}, models / "v2.pth")
@@ -79,7 +79,7 @@ def test_load_diffbir_controlnet_takes_a_converted_file(models) -> None:
 
 def test_load_dape_takes_converted_files(models) -> None:
     from restoration.host.loading import read_file
-    from restoration.host.tagger import build_tagger
+    from restoration.tagger.load import build_tagger
 
     ram, dape = tiny.ram(), tiny.dape()
     torch.save({"model": ram}, models / "ram.pth")

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from restoration.common.state_dict import CheckpointError
+from restoration.drawing.files import FILES
 from restoration.tests.tools.weights import tiny
 from restoration.tools.commands import main
 from restoration.tools.weights import installed as module
 from restoration.tools.weights.installed import DEFAULTS, installed, model_folders
-from restoration.workflows.files import FILES
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from restoration.pasd.checkpoint import added_part, config_from, control_part
+from restoration.pasd.keys import added_part, config_from, control_part
 from restoration.seesr.config import SD2
 from restoration.tests.tools.weights.published import manifest, shapes
 from restoration.tools.weights import layouts

@@ -9,12 +9,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from restoration.diffbir.checkpoint import layout as diffbir_layout
 from restoration.diffbir.config import ControlConfig
+from restoration.diffbir.keys import layout as diffbir_layout
 from restoration.pasd.config import PASDConfig, Variant
-from restoration.seesr.checkpoint import LORA_RANK, TIED
-from restoration.seesr.config import SeeSRConfig, TaggerConfig
-from restoration.seesr.tagger import Tagger
+from restoration.seesr.config import SeeSRConfig
+from restoration.tagger.config import TaggerConfig
+from restoration.tagger.keys import LORA_RANK, TIED
+from restoration.tagger.ram import Tagger
 from restoration.tools.weights import layouts
 
 Weights = dict[str, Tensor]

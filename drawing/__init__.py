@@ -1,0 +1,1 @@
+"""Development: writes workflows, notes, blueprints, thumbnails, help pictures and locales."""

@@ -1,0 +1,1 @@
+"""What each shipped workflow shows, method by method."""

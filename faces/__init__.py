@@ -1,0 +1,1 @@
+"""Faces: find them, cut them out aligned, put them back."""

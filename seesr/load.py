@@ -1,0 +1,168 @@
+"""From the published files to SeeSR's networks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import comfy.model_base
+import comfy.ops
+import comfy.sd
+import comfy.utils
+from torch import nn
+
+from ..common.state_dict import CheckpointError, StateDict, check_layout, with_prefix
+from ..host.control_encoder import control_weights
+from ..host.folders import KIND, SAME_FILE
+from ..host.loading import load_network, read_file, shapes_of
+from .config import SD2, SeeSRConfig, Site
+from .keys import (
+    ADVICE,
+    CONTROL_EXPECTED,
+    ENCODER_PREFIX,
+    IDENTITY,
+    UNET_EXPECTED,
+    control_part,
+    unet_parts,
+)
+from .networks import SeeSRControlNet, SeeSRModel, rca_layers
+
+log = logging.getLogger(__name__)
+SAME = 5e-3
+"""Relative difference up to which weights count as the same: half precision rounds by less."""
+
+
+def _rca_weights(weights: StateDict, sites: Sequence[Site]) -> StateDict:
+    """The published weights of all sites under the names of `rca_layers`."""
+    return {
+        f"{i}.{name}": value
+        for i, site in enumerate(sites)
+        for name, value in with_prefix(weights, site.name).items()
+    }
+
+
+def build_rca(
+    weights: StateDict, config: SeeSRConfig, file: str, **factory: Any
+) -> tuple[nn.ModuleList, StateDict]:
+    """(network, its weights under its own names), checked. weights: SeeSR's part of the UNet."""
+    sites = config.unet_sites
+    network = rca_layers(sites, config, **factory)
+    layout = {
+        sites[int(name.split(".")[0])].name + name.partition(".")[2]: shape
+        for name, shape in shapes_of(network).items()
+    }
+    check_layout(weights, layout, file, UNET_EXPECTED, ADVICE)
+    return network, _rca_weights(weights, sites)
+
+
+def build_control(
+    weights: StateDict, config: SeeSRConfig, file: str, **factory: Any
+) -> tuple[SeeSRControlNet, StateDict]:
+    """(network, its weights under its own names), checked. weights: as published."""
+    network = SeeSRControlNet(config, **factory)
+    parts = {
+        "hint.": with_prefix(weights, ENCODER_PREFIX),
+        "encoder.": control_weights(weights, config.unet_config()),
+        "rca.": _rca_weights(weights, network.sites),
+    }
+    placed = {f"{part}{k}": v for part, inner in parts.items() for k, v in inner.items()}
+    known = set(map(id, placed.values()))
+    strange = {key: value for key, value in weights.items() if id(value) not in known}
+    check_layout(placed | strange, shapes_of(network), file, CONTROL_EXPECTED, ADVICE)
+    return network, placed
+
+
+def seesr_model(
+    unet: object,
+    control: object,
+    unet_file: str = "The UNet",
+    control_file: str = "The control network",
+    config: SeeSRConfig = SD2,
+) -> tuple[SeeSRModel, StateDict]:
+    """(the added networks, the plain UNet's weights) in two files' contents, the same twice for a
+    converted file. Raises CheckpointError."""
+    plain, added = unet_parts(unet, unet_file)
+    controlled = control_part(control, control_file)
+    identity = {key: plain[key].float().cpu() for key in IDENTITY if key in plain}
+    networks = SeeSRModel(
+        config,
+        load_network(controlled, partial(build_control, controlled, config, control_file)),
+        load_network(added, partial(build_rca, added, config, unet_file)),
+        identity,
+    )
+    return networks, plain
+
+
+def own_base(plain: StateDict, file: str) -> Any:
+    """MODEL from the plain part of SeeSR's UNet, predicting noise."""
+    if not plain:
+        raise CheckpointError(
+            f"{file} holds only what SeeSR adds to a UNet. Connect a Stable Diffusion 2 checkpoint "
+            f"to `model`, or choose the published UNet. {ADVICE}"
+        )
+    model = comfy.sd.load_diffusion_model_state_dict(plain)
+    if model is None:
+        raise CheckpointError(
+            f"{file} is not {UNET_EXPECTED}: its plain part ({len(plain)} weights) is not a whole "
+            f"Stable Diffusion 2 UNet. {ADVICE}"
+        )
+    eps = comfy.model_base.ModelType.EPS
+    if model.model.model_type != eps:
+        # The host tells v prediction from the spread of one bias.
+        model.model.model_type = eps
+        model.model.model_sampling = comfy.model_base.model_sampling(model.model.model_config, eps)
+    return model
+
+
+def load_seesr(
+    unet_name: str, control_net_name: str, model: Any | None, config: SeeSRConfig = SD2
+) -> tuple[SeeSRModel, Any]:
+    """(SEESR_MODEL, MODEL) from files of the folder `restoration`. model: the user's own base;
+    None: the UNet that SeeSR was trained with, from its file."""
+    if model is not None:
+        check_base(model, config)
+    unet = read_file(KIND, unet_name)
+    if control_net_name in (SAME_FILE, unet_name):
+        control, control_net_name = unet, unet_name
+    else:
+        control = read_file(KIND, control_net_name)
+    networks, plain = seesr_model(unet, control, unet_name, control_net_name, config)
+    if model is None:
+        return networks, own_base(plain, unet_name)
+    same = same_base(model, networks)
+    if same is not None:
+        relation = "is the one" if same else "differs from the one"
+        log.info("Load SeeSR: the connected model %s that SeeSR was trained with.", relation)
+    return networks, model
+
+
+def check_base(model: Any, config: SeeSRConfig) -> None:
+    """ValueError unless MODEL has the sizes of the UNet that SeeSR belongs to."""
+    found, wanted = getattr(model.model.model_config, "unet_config", {}), config.unet_config()
+    names = ("context_dim", "model_channels", "channel_mult", "adm_in_channels")
+
+    def sizes(of: Mapping[str, Any]) -> list[Any]:
+        values = [of.get(name) for name in names]
+        return [list(value) if isinstance(value, tuple | list) else value for value in values]
+
+    if sizes(found) != sizes(wanted):
+        raise ValueError(
+            f"`model` is a {type(model.model.model_config).__name__} whose text features are "
+            f"{found.get('context_dim')} wide; SeeSR adds attention to Stable Diffusion 2 "
+            f"({config.context_dim} wide). Connect an SD 2.x or SD-Turbo checkpoint, or leave "
+            "`model` of Load SeeSR empty and use the MODEL it gives."
+        )
+
+
+def same_base(model: Any, networks: SeeSRModel) -> bool | None:
+    """Whether MODEL has the weights that SeeSR was trained with; None: the file does not tell."""
+    if not networks.identity:
+        return None
+    names = comfy.utils.unet_to_diffusers(networks.config.unet_config())
+    for key, expected in networks.identity.items():
+        found = model.get_model_object(f"diffusion_model.{names[key]}").detach().float().cpu()
+        if (found - expected).norm() > SAME * expected.norm():
+            return False
+    return True

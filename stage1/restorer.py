@@ -1,0 +1,133 @@
+"""Running a deterministic restoration network (stage 1) with its author's own padding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..common.resample import PadMode, pad_to, resize, round_up
+from ..common.tiling import Tile, map_tiles, plan_tiles
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
+
+
+BUNDLED_WEIGHTS = Path(__file__).parent / "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a network wants its input enlarged at the right and bottom."""
+
+    multiple: int = 1
+    mode: PadMode = "reflect"
+    minimum: int = 1
+    square: bool = False
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) to pad a picture of height x width to."""
+        height = round_up(max(height, self.minimum), self.multiple)
+        width = round_up(max(width, self.minimum), self.multiple)
+        side = max(height, width)
+        return (side, side) if self.square else (height, width)
+
+
+def padding_of(descriptor: ImageModelDescriptor) -> Padding:
+    """The padding under which the network gives its authors' numbers.
+
+    DiffBIR feeds its SwinIR (8x unshuffle: multiples of 64) zeros and lets SCUNet replicate,
+    where spandrel would mirror both; all others get spandrel's requirements, mirrored.
+    """
+    needs = descriptor.size_requirements
+    match descriptor.architecture.id:
+        case "SwinIR" if needs.multiple_of == 64:
+            return Padding(64, "zeros")
+        case "SCUNet":
+            return Padding(64, "replicate")
+        case _:
+            return Padding(needs.multiple_of, "reflect", needs.minimum, needs.square)
+
+
+def unclamped(
+    descriptor: ImageModelDescriptor, padding: Padding | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The network as B 3 h w -> B 3 (h*scale) (w*scale), padded as its authors do, not clamped.
+
+    Calling the descriptor itself would clamp to 0..1 and pad by reflection. spandrel has no
+    public call without that, hence its `_call_fn`, which maps the network's own range and
+    outputs. Puts the network in eval mode: spandrel hands it over in training mode.
+    padding: default `padding_of(descriptor)`.
+    """
+    descriptor.model.eval()
+    padding = padding or padding_of(descriptor)
+    scale = descriptor.scale
+
+    def run(pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        padded = pad_to(pixels, *padding.size(height, width), mode=padding.mode)
+        output = descriptor._call_fn(  # pyright: ignore[reportPrivateUsage]
+            descriptor.model, padded
+        )
+        return output[..., : height * scale, : width * scale]
+
+    return run
+
+
+BUNDLED_PADDING = Padding(8)
+"""Our NAFNet halves its input three times and would fill what is missing with black."""
+
+
+def load_bundled() -> ImageModelDescriptor:
+    """The light restoration model that comes with the pack (see training/stage1/README.md), float32.
+
+    Raises RuntimeError with advice when its file is missing or damaged.
+    """
+    from safetensors.torch import load_file
+    from spandrel import ImageModelDescriptor, ModelLoader  # imported late: it takes seconds
+
+    try:
+        weights = {key: value.float() for key, value in load_file(BUNDLED_WEIGHTS).items()}
+        with torch.random.fork_rng(devices=[]):  # the layers draw weights that are then replaced
+            descriptor = ModelLoader().load_from_state_dict(weights)
+    except Exception as error:
+        raise RuntimeError(
+            f"The bundled model {BUNDLED_WEIGHTS} cannot be read ({error}). Reinstall the pack, "
+            "or connect another restoration model to `upscale_model`."
+        ) from error
+    assert isinstance(descriptor, ImageModelDescriptor)
+    return descriptor
+
+
+def restore(
+    pixels: Tensor,
+    network: Callable[[Tensor], Tensor],
+    scale: int,
+    tile_size: int,
+    tile_overlap: int,
+    on_tile: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Runs `network` over the picture, in blended tiles where it is larger than `tile_size`.
+
+    pixels: B 3 H W in 0..1. tile_size, tile_overlap: input pixels; a tile size of 0 never tiles.
+    on_tile runs after every tile. Returns B 3 (H*scale) (W*scale), float32, not clamped.
+    """
+    tiles = restoration_tiles(pixels, tile_size, tile_overlap)
+    return map_tiles(pixels, network, tiles, scale, "hann", on_tile)
+
+
+def restoration_tiles(pixels: Tensor, tile_size: int, tile_overlap: int) -> list[Tile]:
+    """The tiles `restore` uses for a picture."""
+    height, width = pixels.shape[-2:]
+    if not tile_size:
+        return plan_tiles(height, width, max(height, width), 0)
+    return plan_tiles(height, width, tile_size, tile_overlap)
+
+
+def blend(pixels: Tensor, restored: Tensor, strength: float) -> Tensor:
+    """strength 0 gives `pixels` (resized to the restored size), 1 gives `restored`, exactly."""
+    return resize(pixels, restored.shape[-2], restored.shape[-1]).lerp(restored, strength)

@@ -1,0 +1,302 @@
+"""StyleID's injection as a MODEL patch.
+
+The self-attention's projections are linear and have no bias, so queries of the content and keys
+and values of the style all follow from the hidden states before them. `attn1_patch` hands these
+in, and the host's own attention does the rest. A wrapper around each model call decides what is
+injected: kept features, or rows that run beside the stylised ones (lockstep).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ..common.images import match_batch
+from ..host.report import announce, size_text
+from ..host.sampling import PercentRange, in_range
+from .features import StyleFeatures
+from .injection import adain, adain_eps, blend_query
+from .inversion import denoising_timesteps
+from .run import KEY, LatentDict, Options, check_layers, check_tokens, decoder_block, decoder_layers
+
+
+class Injection(Protocol):
+    """What one model call injects, carried to the attentions in `transformer_options`."""
+
+    def __call__(self, n: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Query input and key-and-value input of the self-attention, for its own input."""
+        ...
+
+
+@dataclass(frozen=True)
+class Style:
+    """Settings of Apply StyleID."""
+
+    gamma: float
+    temperature: float
+    layers: tuple[int, ...]
+    percent: PercentRange
+
+
+def apply_styleid(
+    model: Any, content: StyleFeatures, style: StyleFeatures, settings: Style, with_adain: bool
+) -> tuple[Any, LatentDict, Tensor]:
+    """(patched clone, LATENT to start from without noise, SIGMAS)."""
+    check_pair(content, style)
+    known = decoder_layers(model)
+    for features, name in ((content, "content"), (style, "style")):
+        where = f"`{name}` has features of the blocks"
+        check_layers(settings.layers, tuple(known) if features.lockstep else features.layers, where)
+
+    patched = model.clone()
+    if settings.layers and settings.percent[1] > 0:
+        _inject(patched, content, style, settings)
+    if content.lockstep:
+        rows, *rest = content.end.shape
+        work = model.model.memory_required([3 * rows, *rest])
+        announce(
+            f"StyleID in lockstep runs {3 * rows} rows a step (one more for each picture with cfg "
+            f"above 1), about {size_text(work)} of working memory instead of "
+            f"{size_text(work / 3)}."
+        )
+
+    z = content.end
+    if with_adain:
+        by = match_batch(style.end, z.shape[0], "style")
+        z = adain(z, by, adain_eps(content.convention))
+    descending = denoising_timesteps(content.steps, content.convention)
+    # The paper's code decodes z at level 0, the diffusers script the last prediction of x0.
+    last = content.table[:1] if content.convention == "ldm" else torch.zeros(1)
+    sigmas = torch.cat([content.table[descending], last])
+    x = z * math.hypot(1, float(sigmas[0]))
+    start = model.get_model_object("latent_format").process_out(x)
+    return patched, {"samples": start}, sigmas
+
+
+def check_pair(content: StyleFeatures, style: StyleFeatures) -> None:
+    for what in ("steps", "convention", "lockstep"):
+        theirs, ours = getattr(style, what), getattr(content, what)
+        if theirs != ours:
+            raise ValueError(
+                f"The content was inverted with {what} {ours}, the style with {theirs}. Use the "
+                "same steps, convention and features in both DDIM Invert nodes."
+            )
+    if content.lockstep and content.size != style.size:
+        raise ValueError(
+            f"In lockstep content and style must have one size; the latents are "
+            f"{content.size[1]}x{content.size[0]} and {style.size[1]}x{style.size[0]} "
+            "(width x height). Resize the style picture or set `features` to cpu_fp16."
+        )
+
+
+def _inject(patched: Any, content: StyleFeatures, style: StyleFeatures, settings: Style) -> None:
+    """Patches a clone. The features stay in their objects; the model's options hold functions."""
+    key = f"{KEY}_{id(settings)}"
+
+    def apply_model(
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Options | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        options = transformer_options or {}
+        call = ModelCall(x, t, c_concat, c_crossattn, control, options, kwargs)
+        sigma = float(t[0])
+        if not in_range(executor.class_obj.model_sampling, sigma, settings.percent):
+            return call.run(executor)
+        check_size(x, content)
+        timestep = content.timestep(sigma)
+        if content.lockstep:
+            return in_lockstep(executor, call, content, style, timestep, settings, key)
+        stored = Stored.of(call, content, style, timestep, settings)
+        return call.inject(key, stored).run(executor)
+
+    def attn1_patch(n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+        injection = extra.get(key)
+        if injection is None or (layer := decoder_block(extra)) not in settings.layers:
+            return n, context, value
+        check_tokens(n, extra)
+        query, source = injection(n, layer)
+        return query, source, source
+
+    def attn1_output_patch(n: Tensor, extra: Options) -> Tensor:
+        if key in extra and decoder_block(extra) in settings.layers:
+            check_tokens(n, extra)  # a patch after ours may have changed the queries
+        return n
+
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)
+    patched.set_model_attn1_patch(attn1_patch)
+    patched.set_model_attn1_output_patch(attn1_output_patch)
+    if content.lockstep:
+        patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, reserve_rows)
+
+
+def check_size(x: Tensor, content: StyleFeatures) -> None:
+    height, width = x.shape[-2:]
+    if (height, width) != content.size:
+        raise ValueError(
+            f"The model is called with a latent of {width}x{height}, but the content was inverted "
+            f"at {content.size[1]}x{content.size[0]} (width x height). Sample the LATENT of Apply "
+            "StyleID, without areas in the prompt and without tiled diffusion."
+        )
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """The arguments of one APPLY_MODEL call."""
+
+    x: Tensor
+    t: Tensor
+    c_concat: Tensor | None
+    c_crossattn: Tensor
+    control: Any
+    options: Options
+    more: dict[str, Any]
+
+    @property
+    def chunks(self) -> int:
+        return len(self.options["cond_or_uncond"])
+
+    @property
+    def images(self) -> int:
+        return self.x.shape[0] // self.chunks
+
+    def inject(self, key: str, injection: Injection) -> ModelCall:
+        return replace(self, options={**self.options, key: injection})
+
+    def run(self, executor: Callable[..., Tensor]) -> Tensor:
+        tensors = self.x, self.t, self.c_concat, self.c_crossattn
+        return executor(*tensors, self.control, self.options, **self.more)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Injection from kept features of one timestep, on the model's device."""
+
+    content: dict[int, Tensor]
+    style: dict[int, Tensor]
+    settings: Style
+
+    @classmethod
+    def of(
+        cls,
+        call: ModelCall,
+        content: StyleFeatures,
+        style: StyleFeatures,
+        timestep: int,
+        settings: Style,
+    ) -> Stored:
+        def rows(features: StyleFeatures, name: str) -> dict[int, Tensor]:
+            return {
+                layer: match_batch(features.hidden[timestep][layer], call.images, name)
+                .to(call.x.device)
+                .repeat(call.chunks, 1, 1)
+                for layer in settings.layers
+            }
+
+        return cls(rows(content, "content"), rows(style, "style"), settings)
+
+    def __call__(self, n: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        content, style = self.content[layer].to(n), self.style[layer].to(n)
+        return blend_query(n, content, self.settings.gamma, self.settings.temperature), style
+
+
+@dataclass(frozen=True)
+class Lockstep:
+    """Injection from rows of the same call: stylised (every chunk), content, style."""
+
+    images: int
+    settings: Style
+
+    def __call__(self, n: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        *stylised, content, style = n.split(self.images)
+        gamma, temperature = self.settings.gamma, self.settings.temperature
+        queries = [blend_query(own, content, gamma, temperature) for own in stylised]
+        sources = [style] * len(stylised)
+        return torch.cat([*queries, content, style]), torch.cat([*sources, content, style])
+
+
+def in_lockstep(
+    executor: Callable[..., Tensor],
+    call: ModelCall,
+    content: StyleFeatures,
+    style: StyleFeatures,
+    timestep: int,
+    settings: Style,
+    key: str,
+) -> Tensor:
+    """Runs content and style beside the stylised rows, each on what its inversion saw: latent,
+    timestep and prompt. Returns the stylised rows."""
+    if call.c_concat is not None or any(map(torch.is_tensor, call.more.values())):
+        raise ValueError(
+            "Lockstep runs Stable Diffusion 1.x and 2.x with a prompt, but this model call has "
+            "further inputs (an inpainting or unCLIP checkpoint). Set `features` to cpu_fp16."
+        )
+    x, images = call.x, call.images
+    sigma = content.table[timestep].to(call.t)
+    scale = (1 + sigma**2).sqrt()
+
+    def latents(features: StyleFeatures, name: str) -> Tensor:
+        return match_batch(features.inputs[timestep], images, name).to(x) * scale
+
+    def tokens(features: StyleFeatures) -> Tensor:
+        assert features.context is not None, "kept in lockstep"
+        return match_batch(features.context, images, "conditioning").to(call.c_crossattn)
+
+    # Each group of rows counts as one more positive chunk, for whoever reads the order of rows.
+    options = {
+        **call.options,
+        "cond_or_uncond": [*call.options["cond_or_uncond"], 0, 0],
+        "uuids": [*call.options["uuids"], *call.options["uuids"][:1] * 2],
+    }
+    wide = replace(
+        call,
+        x=torch.cat([x, latents(content, "content"), latents(style, "style")]),
+        t=torch.cat([call.t, sigma.expand(2 * images)]),
+        c_crossattn=cat_tokens([call.c_crossattn, tokens(content), tokens(style)]),
+        control=widen_control(call.control, 2 * images),
+        options=options,
+    )
+    return wide.inject(key, Lockstep(images, settings)).run(executor)[: x.shape[0]]
+
+
+def cat_tokens(contexts: list[Tensor]) -> Tensor:
+    """Prompts below each other; shorter ones are repeated, which attention does not notice."""
+    if len({context.shape[-1] for context in contexts}) > 1:
+        raise ValueError(
+            f"The prompts' tokens have {[context.shape[-1] for context in contexts]} channels: the "
+            "pictures were inverted with another model. Invert them with the model that samples."
+        )
+    length = math.lcm(*(context.shape[1] for context in contexts))
+    return torch.cat([c.repeat(1, length // c.shape[1], 1) for c in contexts])
+
+
+def widen_control(control: Any, rows: int) -> Any:
+    """A control whose residuals are 0 for `rows` more rows: they were inverted without it."""
+
+    def widen(residual: Tensor | None) -> Tensor | None:
+        if residual is None:
+            return None
+        return torch.cat([residual, residual.new_zeros(rows, *residual.shape[1:])])
+
+    if control is None:
+        return None
+    return {name: [widen(residual) for residual in part] for name, part in control.items()}
+
+
+def reserve_rows(
+    executor: Callable[..., Any], model: Any, shape: Sequence[int], *args: Any, **kwargs: Any
+) -> Any:
+    """A PREPARE_SAMPLING wrapper. The host reserves for two chunks; lockstep runs up to four."""
+    rows, *rest = shape
+    return executor(model, [2 * rows, *rest], *args, **kwargs)

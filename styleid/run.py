@@ -1,0 +1,295 @@
+"""DDIM inversion by the host's own sampling, keeping what StyleID needs of every step: what the
+decoder's self-attentions saw, or the latents from which to compute it again."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_sampling as ms
+import comfy.utils
+import latent_preview
+import torch
+from comfy import model_management as mm
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import Upsample
+from comfy.patcher_extension import WrappersMP
+from comfy.samplers import KSAMPLER, CFGGuider
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..common.latents import from_latent
+from ..host.report import announce, size_text
+from ..host.sampling import training_table
+from .features import FeatureMode, StyleFeatures
+from .injection import DECODER_BLOCKS
+from .inversion import Convention, Prediction, Step, ddim_step, inversion_steps
+
+KEY = "diffusion_restoration_styleid"
+LatentDict = dict[str, Any]
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A decoder block with a self-attention."""
+
+    channels: int
+    downscale: int
+    """Latent cells a token, along each side."""
+
+    def tokens(self, height: int, width: int) -> int:
+        return math.ceil(height / self.downscale) * math.ceil(width / self.downscale)
+
+
+def decoder_layers(model: Any) -> dict[int, Layer]:
+    """The decoder's self-attentions by block; ValueError unless it is that of SD 1.x or 2.x."""
+    network = model.model.diffusion_model
+    network = getattr(network, "_orig_mod", network)  # under the compile node
+    blocks = getattr(network, "output_blocks", ())
+    layers: dict[int, Layer] = {}
+    depths: set[int] = set()
+    downscale = 1
+    for index in reversed(range(len(blocks))):
+        # The upsampling of a block comes after its attention.
+        downscale *= 2 ** sum(isinstance(part, Upsample) for part in blocks[index])
+        for part in blocks[index]:
+            if isinstance(part, SpatialTransformer):
+                depths.add(len(part.transformer_blocks))
+                (channels,) = part.transformer_blocks[0].norm1.normalized_shape
+                layers[index] = Layer(channels, downscale)
+    if len(blocks) != DECODER_BLOCKS or depths != {1}:
+        raise ValueError(
+            f"This model's decoder has {len(blocks)} blocks with {sorted(depths) or 'no'} "
+            f"transformer layers; StyleID needs {DECODER_BLOCKS} with one each. Use a Stable "
+            "Diffusion 1.x or 2.x checkpoint (not SDXL, a distilled or a flow model)."
+        )
+    return layers
+
+
+def check_layers(wanted: Sequence[int], known: Sequence[int], where: str) -> None:
+    missing = sorted(set(wanted) - set(known))
+    if missing:
+        raise ValueError(
+            f"`layers` names {', '.join(map(str, missing))}, but {where} {sorted(known)}. "
+            "Choose from these; 6,7,8,9,10,11 are the authors'."
+        )
+
+
+def prediction_of(model: Any) -> Prediction:
+    """ValueError from `training_table` comes first where it is neither."""
+    v = isinstance(model.get_model_object("model_sampling"), ms.V_PREDICTION)
+    return "v" if v else "eps"
+
+
+def stored_bytes(
+    shape: Sequence[int], steps: int, layers: Sequence[Layer], features: FeatureMode
+) -> int:
+    """Of what an inversion will keep. shape: of the latent."""
+    rows, _, height, width = shape
+    if features == "lockstep":
+        return math.prod(shape) * torch.float32.itemsize * steps
+    itemsize = 2 if features == "cpu_fp16" else 4
+    cells = sum(layer.tokens(height, width) * layer.channels for layer in layers)
+    return rows * cells * itemsize * steps
+
+
+def invert(
+    model: Any,
+    conditioning: list[Any],
+    latent: LatentDict,
+    steps: int,
+    convention: Convention,
+    layers: tuple[int, ...],
+    features: FeatureMode,
+) -> tuple[LatentDict, StyleFeatures]:
+    """Runs the model up the noise levels without guidance, from a clean LATENT.
+
+    Returns the LATENT at the noisiest level, in the host's scale (give it to a sampler without
+    noise), and the features.
+    """
+    table = training_table(model.get_model_object("model_sampling"))
+    known = decoder_layers(model)
+    check_layers(layers, tuple(known), "this model has self-attention in the blocks")
+    plan = inversion_steps(steps, convention)
+    samples = from_latent(latent, channels=model.get_model_object("latent_format").latent_channels)
+    if not samples.count_nonzero():
+        raise ValueError(
+            "`latent` is that of an empty picture; inversion needs an encoded one. Connect VAE "
+            "Encode."
+        )
+    needed = stored_bytes(samples.shape, steps, [known[layer] for layer in layers], features)
+    free = mm.get_free_memory(torch.device("cpu"))
+    text = f"StyleID inversion: {steps} steps keep {size_text(needed)} in RAM ({features})"
+    if needed > free:
+        text += f", but {size_text(free)} are free: set features to lockstep or take fewer steps"
+    announce(f"{text}.", level=logging.WARNING if needed > free else logging.INFO)
+    patched = model.clone()
+    record = Recorder(layers, tuple(samples.shape), features)
+    record.attach(patched)
+    sampler = KSAMPLER(_inversion_sampler(table.tolist(), plan, prediction_of(model), record))
+    guider = CFGGuider(patched)
+    guider.inner_set_conds({"positive": conditioning})
+    # KSAMPLER scales noise, of which there is none, by the first level.
+    levels = table[[plan[0].before, *(step.after for step in plan)]]
+    inverted = guider.sample(
+        torch.zeros_like(samples),
+        samples,
+        sampler,
+        levels,
+        callback=latent_preview.prepare_callback(patched, steps),
+        disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+        seed=0,
+    ).to(mm.intermediate_device())
+    x = model.get_model_object("latent_format").process_in(inverted.float())
+    kept = StyleFeatures(
+        convention,
+        steps,
+        layers,
+        table,
+        (x / math.hypot(1, float(levels[-1]))).cpu(),
+        record.hidden,
+        record.inputs,
+        record.context,
+    )
+    out = {key: value for key, value in latent.items() if key != "noise_mask"}
+    return out | {"samples": inverted}, kept
+
+
+class Recorder:
+    """Keeps what the network sees in every step of one inversion."""
+
+    def __init__(
+        self, layers: tuple[int, ...], shape: tuple[int, ...], features: FeatureMode
+    ) -> None:
+        self.layers, self.shape = layers, shape
+        self.lockstep = features == "lockstep"
+        self.dtype = torch.float32 if features == "cpu_fp32" else torch.float16
+        self.hidden: dict[int, dict[int, Tensor]] = {}
+        self.inputs: dict[int, Tensor] = {}
+        self.context: Tensor | None = None
+        self._timestep = -1
+        self._calls = 0
+
+    def begin(self, timestep: int) -> None:
+        """Of a step; everything until `end` belongs to it."""
+        self._timestep, self._calls = timestep, 0
+
+    def end(self) -> None:
+        if self._calls != 1:
+            raise ValueError(
+                f"Inversion needs one whole call of the model a step, but there were {self._calls}: "
+                "use one plain prompt (the empty one, without areas, masks or a part of the run) "
+                "and no tiled diffusion."
+            )
+
+    def attach(self, patched: Any) -> None:
+        """Patches a clone that lives for this inversion alone."""
+
+        def apply_model(
+            executor: Callable[..., Tensor],
+            x: Tensor,
+            t: Tensor,
+            c_concat: Tensor | None = None,
+            c_crossattn: Any = None,
+            control: Any = None,
+            transformer_options: Options | None = None,
+            **kwargs: Any,
+        ) -> Tensor:
+            self._calls += 1
+            if tuple(x.shape) != self.shape:
+                raise ValueError(
+                    f"Inversion was called with {tuple(x.shape)} instead of {self.shape}. Use one "
+                    "plain prompt without areas, and no tiled diffusion."
+                )
+            inside = dict(transformer_options or {})
+            if self.lockstep:
+                check_plain(c_concat, control, kwargs)
+                z = x / (1 + t[:, None, None, None] ** 2).sqrt()
+                self.inputs[self._timestep] = z.float().cpu()
+                self.context = c_crossattn.float().cpu()
+                return executor(x, t, c_concat, c_crossattn, control, inside, **kwargs)
+            seen: dict[int, Tensor] = {}
+            inside[KEY] = seen
+            out = executor(x, t, c_concat, c_crossattn, control, inside, **kwargs)
+            self.hidden[self._timestep] = {
+                layer: hidden.to("cpu", self.dtype) for layer, hidden in seen.items()
+            }
+            return out
+
+        def attn1_patch(n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+            if KEY in extra and (layer := decoder_block(extra)) in self.layers:
+                check_tokens(n, extra)
+                extra[KEY][layer] = n
+            return n, context, value
+
+        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, apply_model)
+        if self.layers and not self.lockstep:
+            patched.set_model_attn1_patch(attn1_patch)
+
+
+def check_plain(c_concat: Any, control: Any, more: dict[str, Any]) -> None:
+    """Of the model calls of an inversion whose rows run again in lockstep."""
+    if c_concat is not None or control is not None or any(map(torch.is_tensor, more.values())):
+        raise ValueError(
+            "Lockstep inverts with the prompt alone, but this model call has a ControlNet or "
+            "further inputs (an inpainting or unCLIP checkpoint). Set `features` to cpu_fp16, or "
+            "take these away from the inversion."
+        )
+
+
+def decoder_block(extra: Options) -> int | None:
+    """The decoder block whose first transformer layer this is."""
+    name, index = extra.get("block", ("", 0))
+    return index if name == "output" and extra.get("block_index") == 0 else None
+
+
+def check_tokens(n: Tensor, extra: Options) -> None:
+    height, width = extra["activations_shape"][-2:]
+    if n.shape[1] != height * width:
+        raise ValueError(
+            f"StyleID found {n.shape[1]} tokens in a self-attention of {height}x{width}: another "
+            "patch merges or splits them. Remove token merging (ToMe) and HyperTile from this "
+            "model."
+        )
+
+
+def _inversion_sampler(
+    table: list[float], plan: list[Step], prediction: Prediction, record: Recorder
+) -> Callable[..., Tensor]:
+    """The inversion as a function that the host's KSAMPLER calls."""
+
+    @torch.no_grad()
+    def sample(
+        model: Any,
+        x: Tensor,
+        sigmas: Tensor,
+        extra_args: Options | None = None,
+        callback: Callable[[Options], None] | None = None,
+        disable: bool | None = None,
+    ) -> Tensor:
+        ones = x.new_ones(x.shape[0])
+        # The clean latent is declared to be z at the first level.
+        x = x * math.hypot(1, table[plan[0].before])
+        for i, step in enumerate(tqdm(plan, disable=disable)):
+            mm.throw_exception_if_processing_interrupted()
+            before, told = table[step.before], table[step.timestep]
+            z = x / math.hypot(1, before)
+            seen = z * math.hypot(1, told)  # so that the network sees z, whatever it is told
+            record.begin(step.timestep)
+            x0 = model(seen, told * ones, **(extra_args or {}))
+            record.end()
+            if callback is not None:
+                sigma = sigmas[i]
+                callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
+            if prediction == "v":
+                output = (z - x0 * math.hypot(1, told)) / told
+            else:
+                output = (seen - x0) / told
+            x = ddim_step(x, output, before, table[step.after], prediction)
+        return x
+
+    return sample

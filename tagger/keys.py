@@ -1,0 +1,110 @@
+"""The published files of the tagger: RAM, a torch file with weights below `model` and a caption branch that
+tagging never runs, and DAPE.pth, a flat table of LoRA pairs for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ..common.state_dict import (
+    CheckpointError,
+    Layout,
+    StateDict,
+    check_layout,
+    describe,
+    unwrapped,
+)
+
+DECODER_NAMES = ("tagging_head.", "vision_multi.")
+"""Ours and the class's, and the one of the published RAM file."""
+RAM_ADVICE = (
+    "Get ram_swin_large_14m.pth from https://huggingface.co/spaces/xinyu1205/recognize-anything "
+    "and put it into models/restoration."
+)
+DAPE_ADVICE = (
+    "Get DAPE.pth from the releases that https://github.com/cswry/SeeSR names and put it into "
+    "models/restoration."
+)
+LORA_RANK = 8
+LORA_SCALE = 1 / LORA_RANK
+"""alpha / rank with loralib's alpha of 1."""
+TIED = tuple(f"tag_encoder.encoder.layer.{i}.crossattention." for i in range(2))
+"""The reference has these layers share the decoder's weights, so their LoRA would be merged into
+them too. It was never trained: in the published file it is zero."""
+
+
+def ram_weights(contents: object, layout: Layout, file: str = "The file") -> StateDict:
+    """The tagger's weights in a RAM file, checked one by one; what else it holds is left out.
+
+    layout: keys and shapes of `Tagger`. Raises CheckpointError.
+    """
+    ours, theirs = DECODER_NAMES
+    weights = {
+        ours + key.removeprefix(theirs) if key.startswith(theirs) else key: value
+        for key, value in unwrapped(contents).items()
+    }
+    if not any(key in layout for key in weights) or any(".lora_" in key for key in weights):
+        raise CheckpointError(f"{file} is not RAM: this is {describe(weights)}. {RAM_ADVICE}")
+    needed = {key: value for key, value in weights.items() if key in layout}
+    check_layout(needed, layout, file, "the tagger RAM (Swin-L, 14M images)", RAM_ADVICE)
+    return needed
+
+
+def dape_pairs(
+    contents: object, weights: StateDict, file: str = "The file"
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """(A, B) of DAPE for every weight of the tagger that it changes.
+
+    weights: those of the tagger. Raises CheckpointError.
+    """
+    lora = unwrapped(contents)
+    targets = [key for key in weights if _is_target(key)]
+    for key, value in lora.items():
+        if key.startswith(TIED) and key.endswith(".lora_B") and value.count_nonzero():
+            raise CheckpointError(
+                f"{file} also changes {key}, which DAPE leaves at zero: it was trained in "
+                f"another way than the published one. {DAPE_ADVICE}"
+            )
+    layout = {}
+    for key in targets:
+        outputs, inputs = weights[key].shape
+        parts = 2 if key.endswith(".qkv.weight") else 1  # queries and keys; or the one
+        base = key.removesuffix("weight")
+        layout[f"{base}lora_A"] = (parts * LORA_RANK, inputs)
+        layout[f"{base}lora_B"] = (outputs // 3 * 2 if parts == 2 else outputs, LORA_RANK)
+    needed = {key: value for key, value in lora.items() if key in layout}
+    if not needed:
+        raise CheckpointError(f"{file} is not DAPE: this is {describe(lora)}. {DAPE_ADVICE}")
+    check_layout(needed, layout, file, "the LoRA DAPE for RAM", DAPE_ADVICE)
+    bases = [key.removesuffix("weight") for key in targets]
+    return {f"{b}weight": (needed[f"{b}lora_A"], needed[f"{b}lora_B"]) for b in bases}
+
+
+def _is_target(key: str) -> bool:
+    return key.endswith(
+        (".qkv.weight", "crossattention.self.query.weight", "crossattention.self.key.weight")
+    )
+
+
+def merge_dape(
+    weights: StateDict, pairs: Mapping[str, tuple[Tensor, Tensor]], strength: float
+) -> StateDict:
+    """The tagger's weights with DAPE added, `strength` times, in float32. 0 gives plain RAM.
+
+    Of a joint projection of queries, keys and values the first and the last third change.
+    """
+    merged = dict(weights)
+    if strength == 0:
+        return merged
+    for key, (down, up) in pairs.items():
+        weight = weights[key].float().clone()
+        down, up = strength * LORA_SCALE * down.float(), up.float()
+        if key.endswith(".qkv.weight"):
+            width = len(weight) // 3
+            weight[:width] += up[:width] @ down[:LORA_RANK]
+            weight[2 * width :] += up[width:] @ down[LORA_RANK:]
+        else:
+            weight += up @ down
+        merged[key] = weight
+    return merged

@@ -1,0 +1,90 @@
+"""The picture generator and the training degradations: same seed, same pixels; sane values."""
+
+import numpy as np
+import pytest
+
+from restoration.training.stage1 import degrade, generate, materials
+
+SIZE = 96
+
+
+@pytest.mark.parametrize("maker", [m for m, _ in materials.MATERIALS], ids=lambda m: m.__name__)
+def test_materials_are_finite_and_full_size(maker):
+    image = maker(np.random.default_rng(3), SIZE)
+    assert image.shape == (SIZE, SIZE, 3)
+    assert np.isfinite(image).all()
+    assert image.std() > 0
+
+
+def test_a_seed_always_gives_the_same_picture():
+    for seed in range(4):
+        first = generate.generate(seed, SIZE)
+        assert first.dtype == np.uint8
+        assert first.shape == (SIZE, SIZE, 3)
+        assert np.array_equal(first, generate.generate(seed, SIZE))
+    assert not np.array_equal(first, generate.generate(99, SIZE))
+
+
+@pytest.mark.parametrize("size", [64, 97, 160])
+def test_many_seeds_at_several_sizes_give_pictures(size):
+    pictures = np.stack([generate.generate(seed, size) for seed in range(100, 112)])
+    assert pictures.shape == (12, size, size, 3)
+    assert 20 < pictures.mean() < 235
+    assert pictures.std() > 20
+
+
+def test_channels_are_strongly_correlated_as_in_photographs():
+    pictures = np.stack([generate.generate(seed, SIZE) for seed in range(24)]).astype(np.float64)
+    red, green, blue = pictures.reshape(-1, 3).T
+    assert np.corrcoef(red, green)[0, 1] > 0.6
+    assert np.corrcoef(green, blue)[0, 1] > 0.6
+
+
+def test_spectral_field_has_its_slope():
+    rng = np.random.default_rng(0)
+    size, slope = 256, 1.2
+    power = np.abs(np.fft.fft2(materials.spectral_field(rng, size, size, slope))) ** 2
+    radius = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    low = power[(radius > 0.04) & (radius < 0.05)].mean()
+    high = power[(radius > 0.4) & (radius < 0.5)].mean()
+    assert np.log10(low / high) == pytest.approx(2 * slope * np.log10(0.45 / 0.045), abs=0.15)
+
+
+@pytest.mark.parametrize("mode", degrade.MODES)
+def test_pairs_are_patches_of_the_same_place(mode):
+    image = generate.generate(7, SIZE)
+    for seed in range(6):
+        bad, clean = degrade.training_pair(np.random.default_rng(seed), image, 64, mode)
+        again, _ = degrade.training_pair(np.random.default_rng(seed), image, 64, mode)
+        assert bad.shape == clean.shape == (64, 64, 3)
+        assert bad.dtype == clean.dtype == np.uint8
+        assert np.array_equal(bad, again)
+        difference = bad.astype(float) - clean
+        assert abs(difference.mean()) < 12  # no shift of brightness
+        if mode == "clean":
+            assert not difference.any()
+
+
+def test_degrading_does_not_touch_its_input():
+    image = generate.generate(8, SIZE)
+    before = image.copy()
+    degrade.training_pair(np.random.default_rng(0), image, 64)
+    assert np.array_equal(image, before)
+
+
+def test_noise_has_the_asked_strength():
+    gray = np.full((128, 128, 3), 128, np.float32)
+    for seed in range(20):
+        noise = degrade.add_noise(np.random.default_rng(seed), gray, 10.0) - gray
+        assert 6 < noise.std() < 17
+
+
+def test_an_unknown_mode_names_the_known_ones():
+    with pytest.raises(ValueError, match="nearly clean"):
+        degrade.degrade(np.random.default_rng(0), np.zeros((8, 8, 3), np.uint8), "rain")
+
+
+def test_shares_sum_to_one_and_keep_a_good_part_clean():
+    shares = dict(zip(degrade.MODES, degrade.SHARES, strict=True))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert 0.15 <= shares["clean"] + shares["nearly clean"] <= 0.35

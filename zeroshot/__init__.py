@@ -1,0 +1,1 @@
+"""Zero-shot restoration: a known degradation guides any model (DDNM)."""
