@@ -11,21 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restoration.common.schedule import (
-    LAST,
-    TERMINAL_SIGMA,
-    ddim_timesteps,
-    edm_timesteps,
-    growing_cfg,
-    posterior,
-    scaled_linear_alphas,
-    schedule_sigmas,
-    sigmas_from,
-    spaced_timesteps,
-    unipc_timesteps,
-    unrounded,
-    zero_terminal_snr,
-)
+from restoration.common.schedule import LAST, TERMINAL_SIGMA, posterior, scaled_linear_alphas, schedule_sigmas, sigmas_from, unrounded, zero_terminal_snr
+from restoration.diffbir.sampling import ddim_timesteps, edm_timesteps, growing_cfg, spaced_timesteps
+from restoration.pasd.sampling import unipc_timesteps
 from restoration.tests.golden.runners_diffbir import diffbir, unscaled
 from restoration.tests.golden.suite import GoldenCase, golden
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from restoration.common.diffusion import q_sample
-from restoration.common.schedule import scaled_linear_alphas, unipc_timesteps
+from restoration.common.schedule import scaled_linear_alphas
+from restoration.pasd.sampling import unipc_timesteps
 from restoration.tests.golden.suite import GoldenCase, golden
 
 
