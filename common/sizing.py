@@ -156,6 +156,11 @@ def finish(
     0.5 that same picture is blended in, at 1 it is all there is.
     Returns B h w 3, or 4 where the input of `prepare` had alpha, in 0..1.
     """
+    if not isinstance(info, RestoreInfo):
+        raise ValueError(
+            f"`info` is a {type(info).__name__}, not what Prepare Restoration remembers. Connect its "
+            "output `info`."
+        )
     pixels, _ = from_image(image)
     batch = pixels.shape[0]
     height, width = _content_of((pixels.shape[-2], pixels.shape[-1]), info)

@@ -70,6 +70,16 @@ class FaceInfo:
     faces: tuple[Face, ...]
 
 
+def check_info(info: object) -> FaceInfo:
+    """ValueError unless it came from `crop_faces`."""
+    if isinstance(info, FaceInfo):
+        return info
+    raise ValueError(
+        f"`info` is a {type(info).__name__}, not where Crop Faces found the faces. Connect its "
+        "output `info`."
+    )
+
+
 def _affine(a: float, b: float, x: float, y: float) -> Tensor:
     """(x, y) -> a rotation and scaling (a + bi) and a shift, 3 3 float64."""
     return torch.tensor([[a, -b, x], [b, a, y], [0.0, 0.0, 1.0]], dtype=torch.float64)

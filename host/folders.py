@@ -62,10 +62,11 @@ def _places_text(kind: str) -> str:
     return " or ".join(folder_paths.get_folder_paths(kind))
 
 
-def find_restoration_file(name: str) -> Path | None:
+def find_restoration_file(name: str) -> str | None:
     """The full path of a file, None where it is missing."""
     register_folders()
-    return find_below(KIND, name)
+    found = find_below(KIND, name)
+    return None if found is None else str(found)
 
 
 def restoration_folder() -> str:

@@ -20,8 +20,15 @@ from .report import quoted
 RestoreInfoType = io.Custom("RESTORE_INFO")
 
 _SCHEMA_FIELDS = inspect.signature(io.Schema).parameters
-_PLAIN = {"LATENT": dict, "CONDITIONING": list}
-"""What travels through these sockets could stand in a prompt; through all others objects travel."""
+_SOCKETS = {
+    "MODEL": "get_model_object",
+    "CLIP": "tokenize",
+    "VAE": "first_stage_model",
+    "SIGMAS": "isfinite",
+    "CONDITIONING": "append",
+}
+"""By what an object of the host is told from a value that a prompt holds in its place. Pictures,
+masks, latents and this pack's own objects are looked into by who takes them."""
 _LISTED = 20
 """Choices that a sentence names."""
 
@@ -29,6 +36,12 @@ _LISTED = 20
 def schema(**fields: Any) -> io.Schema:
     """`io.Schema` without the fields this host does not know (search_aliases before 0.18)."""
     return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+
+
+class FileInput(io.Combo.Input):
+    """A dropdown of files or folders. When a prompt is queued, the name must be one that it lists; one
+    that comes through a link may be any text, and the loader says what is missing and where to get
+    it (see `folders.find_below` for names that lead out of the models' folders)."""
 
 
 def fidelity_input(effect: str) -> io.Input:
@@ -72,27 +85,23 @@ def check_value(part: Any, value: object) -> None:
     elif isinstance(part, io.Boolean.Input):
         if not isinstance(value, Real):
             raise ValueError(f"`{part.id}` is {quoted(value)}; it must be true or false.")
-    elif isinstance(value, str | int | float | dict | list):
-        raw = part.as_dict().get("rawLink")
-        if not (raw or isinstance(value, _PLAIN.get(part.io_type, ()))):
-            raise ValueError(
-                f"`{part.id}` is {quoted(value)}; it takes what comes through a link. Connect an "
-                f"output of type {part.io_type}."
-            )
+    elif not part.as_dict().get("rawLink") and not hasattr(
+        value, _SOCKETS.get(part.io_type, "__class__")
+    ):
+        raise ValueError(
+            f"`{part.id}` is {quoted(value)}, not a {part.io_type}. Connect an output of that type."
+        )
 
 
 def _check_choice(part: Any, value: object) -> None:
     # Other kinds may compare in ways of their own (a tensor does).
     if isinstance(value, str | int | float) and value in part.options:
         return
-    found = f"`{part.id}` is {quoted(value)}"
-    if not part.options:
-        raise ValueError(f"{found}, but there is nothing to choose from yet. {part.tooltip}")
-    named = ", ".join(str(option) for option in part.options[:_LISTED])
+    named = ", ".join(str(option) for option in part.options[:_LISTED]) or "nothing yet"
     more = len(part.options) - _LISTED
     raise ValueError(
-        f"{found}, which is none of its choices. Choose one of: {named}"
-        f"{f' and {more} more' if more > 0 else ''}."
+        f"`{part.id}` is {quoted(value)}, which is none of its choices: {named}"
+        f"{f' and {more} more' if more > 0 else ''}. {part.tooltip}"
     )
 
 
@@ -186,7 +195,9 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
         given = signature.bind(cls, *args, **kwargs)
         given.apply_defaults()
         for part in cls.define_schema().inputs:
-            check_value(part, given.arguments.get(part.id))
+            value = given.arguments.get(part.id)
+            if not (isinstance(part, FileInput) and isinstance(value, str)):
+                check_value(part, value)
         _check_together(cls, given.arguments)
         # Building a network draws its first weights, even when they are read from a file next.
         with torch.random.fork_rng(devices=[]):

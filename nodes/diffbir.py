@@ -12,7 +12,7 @@ from ..diffbir.attach import apply_latent_control
 from ..diffbir.load import load_diffbir_control
 from ..host.areas import Conditioning
 from ..host.loading import fingerprint, model_files
-from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, FileInput, fidelity_input, percent_range, schema
 
 FOLDER = "controlnet"
 
@@ -31,7 +31,7 @@ class DiffBIRControlLoader(CheckedNode):
             "version 1. Use it with Apply LA Control and a Stable Diffusion 2.1 checkpoint.",
             search_aliases=["diffbir", "load controlnet", "ircontrolnet", "restore photo"],
             inputs=[
-                io.Combo.Input(
+                FileInput(
                     "control_net_name",
                     options=model_files(FOLDER),
                     tooltip="A file from models/controlnet. Version 2 suits most photos; 2.1 also "

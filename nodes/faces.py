@@ -14,6 +14,7 @@ from ..faces.geometry import (
     BORDER,
     FACE_SIZE,
     FaceInfo,
+    check_info,
     crop_faces,
     from_box,
     mask_boxes,
@@ -162,13 +163,13 @@ class RestorationFacePaste(CheckedNode):
         cls, image: Tensor, info: FaceInfo, feather: float, faces: Tensor | None = None
     ) -> list[str]:
         """Asks for the crops only where there are faces: no sampler runs for none."""
-        return ["faces"] if info.faces and faces is None else []
+        return ["faces"] if check_info(info).faces and faces is None else []
 
     @classmethod
     def execute(
         cls, image: Tensor, faces: Tensor | None, info: FaceInfo, feather: float
     ) -> io.NodeOutput:
-        if faces is None or not info.faces:
+        if faces is None or not check_info(info).faces:
             return io.NodeOutput(image)
         pixels, alpha = from_image(image)
         crops, _ = from_image(faces, "faces")

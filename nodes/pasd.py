@@ -11,7 +11,7 @@ from ..common.fidelity import AUTHORS, control_strength
 from ..common.images import to_image
 from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
-from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, FileInput, fidelity_input, percent_range, schema
 from ..pasd.attach import apply_pasd
 from ..pasd.load import load_pasd
 from ..pasd.run import preview_pyramid
@@ -35,14 +35,14 @@ class PASDLoader(CheckedNode):
             "checkpoint of the same family.",
             search_aliases=["pasd", "load controlnet", "paca", "restore photo", "upscale"],
             inputs=[
-                io.Combo.Input(
+                FileInput(
                     "unet_name",
                     options=network_files(),
                     tooltip="From models/restoration: unet/diffusion_pytorch_model of a release. "
                     "Only the attention that PASD adds is taken from it; the rest comes from your "
                     "checkpoint. Another kind of file is refused with its name.",
                 ),
-                io.Combo.Input(
+                FileInput(
                     "control_net_name",
                     options=[SAME_FILE, *network_files()],
                     default=SAME_FILE,

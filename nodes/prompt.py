@@ -10,7 +10,7 @@ from ..common.prompts import PROMPT_STYLES, positive_prompt
 from ..common.prompts import negative_prompt as _negative
 from ..host.folders import KIND
 from ..host.loading import fingerprint
-from ..host.schema import CheckedNode, schema
+from ..host.schema import CheckedNode, FileInput, schema
 from ..tagger.load import NONE, classifier_files, folder_fingerprint, model_folders
 from ..tagger.run import high_level_information
 
@@ -35,19 +35,19 @@ class HighLevelPrompt(CheckedNode):
                     "is what the authors show these networks. Every image of a batch gets its own "
                     "texts.",
                 ),
-                io.Combo.Input(
+                FileInput(
                     "classifier",
                     options=classifier_files(),
                     tooltip="torchvision's ResNet-50 (resnet50-11ad3fa6.pth). It names one of 1000 "
                     "classes where it is at least 10 % sure. none: the text is empty.",
                 ),
-                io.Combo.Input(
+                FileInput(
                     "detector",
                     options=model_folders(),
                     tooltip="A folder with an object detector of transformers, such as YOLOS or "
                     "DETR. none: the text is empty.",
                 ),
-                io.Combo.Input(
+                FileInput(
                     "captioner",
                     options=model_folders(),
                     tooltip="A folder with a captioner of transformers, such as BLIP. Words that "

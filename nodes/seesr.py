@@ -11,7 +11,7 @@ from ..common.fidelity import AUTHORS, control_strength
 from ..common.images import from_image
 from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
-from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, FileInput, fidelity_input, percent_range, schema
 from ..seesr.attach import apply_seesr
 from ..seesr.load import load_seesr
 from ..tagger.load import NO_LORA, load_tagger
@@ -37,13 +37,13 @@ class DAPELoader(CheckedNode):
             "ram_tag_list_threshold.txt of the SeeSR repository in models/restoration.",
             search_aliases=["ram", "recognize anything", "tagger", "seesr", "dape", "interrogate"],
             inputs=[
-                io.Combo.Input(
+                FileInput(
                     "ram_name",
                     options=network_files(),
                     tooltip="ram_swin_large_14m.pth in models/restoration. Another kind of file is "
                     "refused with its name.",
                 ),
-                io.Combo.Input(
+                FileInput(
                     "dape_name",
                     options=[NO_LORA, *network_files()],
                     default=NO_LORA,
@@ -186,14 +186,14 @@ class SeeSRLoader(CheckedNode):
             "such as SD-Turbo for two-step restoration. Use both outputs with Apply SeeSR.",
             search_aliases=["seesr", "load controlnet", "super resolution", "upscale", "turbo"],
             inputs=[
-                io.Combo.Input(
+                FileInput(
                     "unet_name",
                     options=network_files(),
                     tooltip="From models/restoration: unet/diffusion_pytorch_model.safetensors of "
                     "SeeSR, or a converted file with both networks. Another kind of file is "
                     "refused with its name.",
                 ),
-                io.Combo.Input(
+                FileInput(
                     "control_net_name",
                     options=[SAME_FILE, *network_files()],
                     default=SAME_FILE,

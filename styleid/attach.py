@@ -48,6 +48,12 @@ def apply_styleid(
     model: Any, content: StyleFeatures, style: StyleFeatures, settings: Style, with_adain: bool
 ) -> tuple[Any, LatentDict, Tensor]:
     """(patched clone, LATENT to start from without noise, SIGMAS)."""
+    for name, features in (("content", content), ("style", style)):
+        if not isinstance(features, StyleFeatures):
+            raise ValueError(
+                f"`{name}` is a {type(features).__name__}, not what DDIM Invert remembers. Connect "
+                "its output `style_features`."
+            )
     check_pair(content, style)
     known = decoder_layers(model)
     for features, name in ((content, "content"), (style, "style")):

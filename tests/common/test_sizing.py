@@ -108,8 +108,14 @@ def test_a_foreign_picture_gets_a_sentence() -> None:
 
 
 def test_an_absurd_enlargement_gets_a_sentence() -> None:
-    with pytest.raises(ValueError, match=r"512000x512 .*at most 16384 a side"):
-        prepare(torch.rand(1, 1, 1000, 3), 1.0, 512, 8, "pad")
+    with pytest.raises(ValueError, match=r"1024000x1024 .*at most 268 million pixels"):
+        prepare(torch.rand(1, 1, 1000, 3), 1.0, 1024, 8, "pad")
+
+
+def test_a_long_and_narrow_picture_is_judged_by_its_area() -> None:
+    working, info = prepare(torch.zeros(1, 64, 20000, 3), 1.0, 0, 8, "pad")
+    assert working.shape == (1, 64, 20000, 3)
+    assert finish(working, info, "none").shape == (1, 64, 20000, 3)
 
 
 def test_an_unknown_fit_gets_a_sentence() -> None:
