@@ -6,15 +6,16 @@ from io import BytesIO
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 
 def jpeg_round_trip(pixels: Tensor, quality: int) -> Tensor:
-    """Writes and reads each picture with halved colour (4:2:0), the default of OpenCV and cameras.
+    """Writes and reads each picture with halved color (4:2:0), the default of OpenCV and cameras.
 
     pixels: B 3 H W in 0..1, rounded to 8 bits. Returns the same shape, dtype and device.
     """
+    from PIL import Image
+
     images = pixels.mul(255).round().clamp(0, 255).byte().movedim(1, -1).cpu().numpy()
     rows = []
     for image in images:
