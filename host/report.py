@@ -36,9 +36,14 @@ _short.maxstring = _short.maxother = 60
 
 
 def quoted(value: object) -> str:
-    """A value that was refused, for a sentence: short, without control characters, and without the
-    brackets that a dialog might take for HTML."""
-    return _short.repr(value).translate({ord("<"): "‹", ord(">"): "›"})
+    """A value that was refused, for a sentence: short and without control characters."""
+    return _short.repr(value)
+
+
+def harmless(message: str) -> str:
+    """The message of an error as dialogs and logs get it: without the brackets that make HTML, which
+    may have come out of a workflow from elsewhere."""
+    return message.translate({ord("<"): "‹", ord(">"): "›"})
 
 
 def size_text(number: float) -> str:

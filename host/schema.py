@@ -15,7 +15,7 @@ import torch
 from comfy_api.latest import io
 
 from ..common.fidelity import AUTHORS
-from .report import quoted
+from .report import harmless, quoted
 
 RestoreInfoType = io.Custom("RESTORE_INFO")
 
@@ -144,7 +144,7 @@ class _Validation:
                         check_value(part, given[part.id])
                 _check_together(cls, given)
             except ValueError as error:
-                return str(error)
+                return harmless(str(error))
             return True
 
         names = ["cls"]
@@ -194,13 +194,17 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
     def checked(cls: type[CheckedNode], *args: Any, **kwargs: Any) -> io.NodeOutput:
         given = signature.bind(cls, *args, **kwargs)
         given.apply_defaults()
-        for part in cls.define_schema().inputs:
-            value = given.arguments.get(part.id)
-            if not (isinstance(part, FileInput) and isinstance(value, str)):
-                check_value(part, value)
-        _check_together(cls, given.arguments)
-        # Building a network draws its first weights, even when they are read from a file next.
-        with torch.random.fork_rng(devices=[]):
-            return execute(cls, *args, **kwargs)
+        try:
+            for part in cls.define_schema().inputs:
+                value = given.arguments.get(part.id)
+                if not (isinstance(part, FileInput) and isinstance(value, str)):
+                    check_value(part, value)
+            _check_together(cls, given.arguments)
+            # Building a network draws its first weights, even when a file's replace them next.
+            with torch.random.fork_rng(devices=[]):
+                return execute(cls, *args, **kwargs)
+        except Exception as error:
+            error.args = tuple(harmless(a) if isinstance(a, str) else a for a in error.args)
+            raise
 
     return checked
