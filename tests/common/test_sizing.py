@@ -70,6 +70,22 @@ def test_min_side_follows_the_authors() -> None:
     assert working.shape == (1, 512, 704, 3)
 
 
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_a_picture_is_resized_to_the_asked_size_before_the_working_size(fit) -> None:
+    """As the authors do: a reduction takes detail that the enlargement to `min_side` cannot give
+    back, and its colors must not come back either."""
+    photo = torch.rand(1, 40, 60, 3)
+    working, info = prepare(photo, 0.5, 72, 1 if fit == "pad" else 8, fit)
+    pixels = photo.movedim(-1, 1)
+    twice = resize(resize(pixels, 20, 30), 72, 108)
+    once = resize(pixels, 72, 108)
+    if fit == "stretch":
+        twice, once = resize(twice, 72, 104), resize(once, 72, 104)
+    assert torch.equal(info.reference, twice.clamp(0, 1))
+    assert torch.equal(working.movedim(-1, 1), info.reference)
+    assert (twice - once).abs().max() > 0.1
+
+
 def test_alpha_has_the_geometry_of_the_picture() -> None:
     image = torch.rand(1, 20, 30, 4)
     image[..., 3] = 0

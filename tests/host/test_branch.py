@@ -298,6 +298,28 @@ def test_area_sees_its_part_of_the_picture(model, branch) -> None:
     torch.testing.assert_close(found[..., 2:10, 4:10], expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize("tile", [0, 12])
+def test_areas_of_one_size_see_each_its_own_part_of_the_picture(model, branch, tile) -> None:
+    """Also in one tile: what was made of a part is kept for the run, by its place."""
+    from restoration.host.tiled_sampling import TilePlan, apply_tiles
+
+    x, timesteps = noisy()
+    corners = (0, 6)
+    areas = [conditioning(text(), area=(8, 6, 2, left), strength=1.0)[0] for left in corners]
+    patched = applied(model, branch)
+    if tile:
+        patched = apply_tiles(patched, TilePlan(tile, 0, weighting="uniform"))
+    (found,) = call_model(patched, x, timesteps, areas)
+    for left in corners:
+        part = picture()[:, 16:80, 8 * left : 8 * (left + 6)]
+        window = (..., slice(2, 10), slice(left, left + 6))
+        (expected,) = call_model(
+            applied(model, branch, part), x[window], timesteps, conditioning(text())
+        )
+        # From column 4 on there is a second tile, which sees less of the first area.
+        torch.testing.assert_close(found[window][..., :4], expected[..., :4], rtol=1e-4, atol=2e-5)
+
+
 @pytest.mark.parametrize("tiler_first", [True, False])
 def test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes(
     model, branch, tiler_first
