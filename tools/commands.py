@@ -15,7 +15,7 @@ def command_parser() -> argparse.ArgumentParser:
     """Of all commands; each sets `run`."""
     top = argparse.ArgumentParser(prog="python -m tools", description=ABOUT)
     commands = top.add_subparsers(metavar="COMMAND")
-    for module in ("weights.doctor", "folder_runner"):
+    for module in ("weights.doctor", "folder.run"):
         importlib.import_module(f".{module}", __package__).add_commands(commands)
     return top
 

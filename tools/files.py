@@ -42,8 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises OSError while another process writes the same file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Short: a name of the full length that the file system allows has room for no more.
-    part = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.part")
+    part = part_of(path)
     with part.open("ab") as holder:
         if not try_lock(holder):
             raise OSError(f"{path} is being written by another process: wait for it")
@@ -60,6 +59,12 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             holder.close()
             part.unlink(missing_ok=True)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written until it is whole. Its name is short: one of the full length that
+    the file system allows has room for no more."""
+    return path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]}.part")
 
 
 def _umask() -> int:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from ..files import sha256
 from .workflow import canonical
 
 Record = dict[str, Any]
@@ -16,28 +20,44 @@ Key = tuple[str, str, str]
 """Input, workflow and settings: what makes two runs the same."""
 
 
+class State(Enum):
+    """Of a file in the output folder."""
+
+    MISSING = "missing"
+    OURS = "as a line of the manifest has it"
+    OTHER = "as another line of the manifest has it"
+    CHANGED = "changed by its owner since a line of the manifest"
+    BROKEN = "of the manifest, but no picture any more"
+    FOREIGN = "of no line of the manifest"
+
+
 class Manifest:
-    """The file, and what it says is done."""
+    """The file, and what it says is done.
+
+    A line is written before its results get their names, so that no result is ever there without
+    one; whether a line holds is seen by its results alone.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Reads what is there. A last line that a crash cut off is taken away; any other line
-        that is no record raises ValueError."""
+        """Reads what is there. A last line that a crash cut off counts for nothing and goes when
+        the next one is added; any other line that is no record raises ValueError."""
         self.path = path
         self._done: dict[Key, list[Record]] = {}
-        self._owner: dict[str, Key] = {}
+        self._digests: dict[str, set[str]] = {}
+        self._writer: dict[str, Record] = {}
+        self._torn = b""
+        self._adopted = ""
         if not path.exists():
             return
         lines = path.read_bytes().split(b"\n")
-        if lines[-1]:  # every whole line ends in a newline
-            with path.open("rb+") as file:
-                file.truncate(path.stat().st_size - len(lines[-1]))
+        self._torn = lines[-1]  # every whole line ends in a newline
         for number, line in enumerate(lines[:-1], 1):
             try:
                 self._remember(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ValueError(
-                    f"Line {number} of {path} is no record ({error!r}): correct it or move the "
-                    "file away; without it everything is done again."
+                    f"Line {number} of {path} is no record ({error!r}): correct it, or take "
+                    "another --output."
                 ) from error
 
     def _remember(self, record: Record) -> None:
@@ -47,25 +67,68 @@ class Manifest:
             canonical(record["settings"]),
         )
         if record["status"] == "done":
+            for each in record["outputs"]:
+                self._digests.setdefault(each["file"], set()).add(each["sha256"])
+                self._writer[each["file"]] = record
             self._done.setdefault(key, []).append(record)
-            self._owner.update({each["file"]: key for each in record["outputs"]})
 
-    def done(self, key: Key) -> Record | None:
-        """The last record of a finished run whose files are all still its own, else None."""
-        for record in reversed(self._done.get(key, [])):
-            if all(self.holds(each["file"], key) for each in record["outputs"]):
-                return record
-        return None
+    def done(self, key: Key) -> Iterator[Record]:
+        """Every record of a finished run, the last one first."""
+        yield from reversed(self._done.get(key, []))
 
-    def holds(self, file: str, key: Key) -> bool:
-        """Whether a file is there and no other run has written it since this one."""
-        return self._owner.get(file) == key and (self.path.parent / file).is_file()
+    def writers(self) -> Mapping[str, Record]:
+        """File -> the last record that names it among its results."""
+        return self._writer
+
+    def adopt(self, file: str, record: Mapping[str, Any]) -> bool:
+        """Whether a file that no line names is the result of which the cut-off line tells, to be
+        done again. record: as the line would begin."""
+        torn, begin = self._torn, _line(record).rstrip(b"}")
+        if torn and not self._adopted and (begin.startswith(torn) or torn.startswith(begin)):
+            self._adopted = file
+        return self._adopted == file
+
+    def state(self, file: str, digest: str | None = None) -> State:
+        """Of a file, by its name in the output folder. digest: the only sha256 that counts as
+        ours; None: that of any line. OSError where it cannot be read."""
+        path = self.path.parent / file
+        ours = self._digests.get(file)
+        if not os.path.lexists(path):
+            return State.MISSING
+        if ours is None and file == self._adopted:
+            return State.BROKEN
+        if ours is None or not path.is_file():
+            return State.FOREIGN
+        found = sha256(path)
+        if found in ours:
+            return State.OURS if digest in (None, found) else State.OTHER
+        return State.CHANGED if _decodes(path) else State.BROKEN
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Appends a record; it is on the disk when this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as file:
-            file.write(json.dumps(dict(record), ensure_ascii=False).encode() + b"\n")
+            if self._torn:
+                file.truncate(file.tell() - len(self._torn))
+                self._torn = b""
+            file.write(_line(record) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         self._remember(dict(record))
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(dict(record), ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # a name in another encoding; escaped it reads back the same
+        return json.dumps(dict(record)).encode()
+
+
+def _decodes(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except (Image.DecompressionBombError, MemoryError):
+        return True  # too large to look at, so nobody may call it broken
+    except Exception:  # decoders raise what they like
+        return False
+    return True

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..scripts.comfy_host import Prompt, PromptError, read_prompt
+from ..comfyui.client import Prompt, PromptError, read_prompt
 
 LOAD_IMAGE = "LoadImage"
 SEEDS = ("seed", "noise_seed")
@@ -29,10 +29,13 @@ def canonical(value: object) -> str:
 def load_workflow(path: Path) -> Prompt:
     """A file in API form, or a sentence why not (PromptError)."""
     try:
-        return read_prompt(path)
+        prompt = read_prompt(path)
+        if not all(isinstance(spec.get("inputs"), dict) for spec in prompt.values()):
+            raise ValueError("a node of it has no inputs")
+        return prompt
     except FileNotFoundError:
         raise PromptError(f"There is no workflow {path}.") from None
-    except (ValueError, AttributeError, OSError, PromptError) as error:
+    except (ValueError, AttributeError, OSError, RecursionError, PromptError) as error:
         why = "" if isinstance(error, PromptError) else f" ({error})"
         raise PromptError(
             f"{path} is no workflow in API form{why}: in ComfyUI save it with Workflow > Export "
@@ -99,7 +102,8 @@ def parse_setting(prompt: Prompt, text: str) -> tuple[str, Any]:
         raise PromptError(f"{place} comes from another node, so it cannot be set.")
     try:
         value = json.loads(written)
-    except ValueError:
+        json.dumps(value, allow_nan=False)  # which no server takes
+    except (ValueError, RecursionError):
         value = written
     if isinstance(old, str):
         value = written
@@ -194,6 +198,6 @@ def make_job(
         raise PromptError(f"{loads}.image takes the pictures of the folder, so it cannot be set.")
     bare = {n: {k: v for k, v in spec.items() if k != "_meta"} for n, spec in prompt.items()}
     bare = _with(bare, {f"{loads}.image": ""})
-    digest = hashlib.sha256(canonical(bare).encode()).hexdigest()
+    digest = hashlib.sha256(canonical(bare).encode("utf-8", "surrogatepass")).hexdigest()
     recorded = {**changes, **(saving or {}), "input_node": loads}
     return Job(_with(prompt, changes), loads, digest, recorded)

@@ -2,72 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import shutil
-import signal
-import subprocess
+import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from restoration.tests.tools.fake_comfy import WORKFLOW, FakeComfy, negative
-from restoration.tools import folder_runner
+from restoration.tests.tools.folder.fake_comfy import FakeComfy, negative
+from restoration.tests.tools.folder.helpers import photo, records
 from restoration.tools.comfyui.client import Progress
-from restoration.tools.comfyui.find import Host, HostError
-from restoration.tools.comfyui.process import ComfyServer
 from restoration.tools.commands import main
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeComfy]:
-    server = FakeComfy()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def workflow(tmp_path: Path) -> Path:
-    path = tmp_path / "workflow.json"
-    path.write_text(json.dumps(WORKFLOW))
-    return path
-
-
-def photo(path: Path, color: int, size: tuple[int, int] = (24, 16)) -> Path:
-    gradient = Image.linear_gradient("L").resize(size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.merge("RGB", [gradient, gradient.rotate(180), Image.new("L", size, color)]).save(path)
-    return path
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    for number, name in enumerate(("a.png", "b.png", "c.png")):
-        photo(tmp_path / "in" / name, 10 * number)
-    return tmp_path / "in"
-
-
-@pytest.fixture
-def run(fake, workflow, tmp_path):
-    """Runs the command on the fake; its exit code."""
-
-    def call(*arguments: object, output: Path = tmp_path / "out") -> int:
-        words = ["run", str(workflow), *map(str, arguments), "--server", fake.url]
-        return main([*words, "--output", str(output)])
-
-    return call
-
-
-def records(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
-
-
-# What it does
+from restoration.tools.folder import display, execute
+from restoration.tools.folder import work as working
 
 
 def test_every_picture_of_a_folder_is_restored_and_written_down(run, fake, photos, tmp_path):
@@ -105,6 +56,8 @@ def test_settings_and_seed_reach_the_server_and_the_manifest(run, fake, photos, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["--set", "strength=NaN"], "is of another kind"),
+        (["--set", "strength=-Infinity"], "is of another kind"),
         (["--set", "9.x=1"], "has no node '9'"),
         (["--set", "2.x=1"], "has no 'x'; it has image, strength"),
         (["--set", "2.image=1"], "comes from another node"),
@@ -263,216 +216,6 @@ def test_results_may_keep_the_format_of_the_photo(run, photos, tmp_path) -> None
         assert Image.open(tmp_path / "out" / name).format == kind
 
 
-# Which pictures
-
-
-def test_hidden_files_are_not_taken_for_pictures(run, fake, photos) -> None:
-    """macOS leaves ._a.png beside a.png on foreign disks."""
-    (photos / "._a.png").write_bytes(b"\0\5\x16\7")
-    photo(photos / ".trash" / "d.png", 99)
-    assert run(photos, "--recursive") == 0
-    assert len(fake.prompts) == 3
-
-
-def test_patterns_and_files_and_deeper_folders(run, photos, tmp_path) -> None:
-    photo(photos / "deep" / "d.png", 99)
-    out = tmp_path / "out"
-    assert run(photos / "[ab].png") == 0
-    assert sorted(p.name for p in out.glob("*.png")) == ["a.png", "b.png"]
-    assert run(photos) == 0
-    assert not (out / "deep").exists() and (out / "c.png").exists()
-    assert run(photos, "--recursive") == 0
-    assert (out / "deep" / "d.png").exists()
-    assert run(photos / "**" / "d.png", output=tmp_path / "flat") == 0
-    assert (tmp_path / "flat" / "d.png").exists()
-
-
-def test_results_inside_the_folder_are_not_taken_for_pictures(run, fake, photos) -> None:
-    for _ in range(2):
-        assert run(photos, "--recursive", output=photos / "restored") == 0
-    assert len(fake.prompts) == 3
-
-
-def test_equal_stems_do_not_overwrite_each_other(run, photos, tmp_path) -> None:
-    photo(photos / "a.bmp", 200)
-    assert run(photos) == 0
-    names = sorted(p.name for p in (tmp_path / "out").glob("*.png"))
-    assert names == ["a.bmp.png", "a.png.png", "b.png", "c.png"]
-
-
-def test_two_folders_with_the_same_name_inside_are_refused(run, fake, photos, tmp_path, capsys):
-    photo(tmp_path / "other" / "a.png", 1)
-    assert run(photos, tmp_path / "other") == 2
-    assert "would both become a.png" in capsys.readouterr().err and not fake.prompts
-
-
-def test_no_pictures_is_an_error(run, tmp_path, capsys) -> None:
-    (tmp_path / "empty").mkdir()
-    assert run(tmp_path / "empty") == 2
-    assert "No pictures in" in capsys.readouterr().err
-    assert run(tmp_path / "*.tga") == 2
-    assert "matches none" in capsys.readouterr().err
-
-
-# Resuming
-
-
-def test_what_is_done_is_skipped_and_nothing_else(run, fake, photos, tmp_path, capsys) -> None:
-    assert run(photos) == 0
-    assert run(photos) == 0
-    assert len(fake.prompts) == 3
-    assert "0 done, 3 skipped, 0 failed" in capsys.readouterr().out
-    photo(photos / "b.png", 77)  # another picture under the name
-    (tmp_path / "out" / "c.png").unlink()  # its result is gone
-    assert run(photos) == 0
-    assert len(fake.prompts) == 5
-    assert run(photos, "--again") == 0
-    assert len(fake.prompts) == 8
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["--set", "2.strength=0.5"], ["--seed", "8"], ["--format", "jpg"], ["--format", "webp"]],
-)
-def test_other_settings_are_another_run(run, fake, photos, arguments) -> None:
-    assert run(photos) == 0
-    for _ in range(2):
-        assert run(photos, *arguments) == 0
-    assert len(fake.prompts) == 6
-
-
-def test_another_workflow_is_another_run_but_titles_do_not_count(
-    run, fake, photos, workflow
-) -> None:
-    assert run(photos) == 0
-    prompt = json.loads(workflow.read_text())
-    prompt["2"]["_meta"] = {"title": "New name"}
-    prompt["1"]["inputs"]["image"] = "another example.png"
-    workflow.write_text(json.dumps(prompt))
-    assert run(photos) == 0
-    assert len(fake.prompts) == 3
-    prompt["2"]["inputs"]["strength"] = 0.25
-    workflow.write_text(json.dumps(prompt))
-    assert run(photos) == 0
-    assert len(fake.prompts) == 6
-
-
-def test_an_equal_picture_under_another_name_is_copied_not_run(run, fake, photos, tmp_path) -> None:
-    assert run(photos) == 0
-    shutil.copy(photos / "a.png", photos / "z.png")
-    for _ in range(2):
-        assert run(photos) == 0
-    out = tmp_path / "out"
-    assert len(fake.prompts) == 3
-    assert (out / "z.png").read_bytes() == (out / "a.png").read_bytes()
-    *_, last = made = records(out)
-    assert len(made) == 4 and last["status"] == "done"
-    assert Path(last["input"]).name == "z.png" and last["outputs"][0]["file"] == "z.png"
-    assert last["notes"] == [f"copied, for {photos / 'a.png'} is equal"]
-    (out / "z.png").unlink()  # a.png is still there
-    assert run(photos / "a.png") == 0
-    assert len(fake.prompts) == 3
-
-
-def pixels(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
-
-
-def test_a_result_that_another_run_has_replaced_is_made_again(run, fake, photos, tmp_path) -> None:
-    """The first settings again: their result is done, but no longer there."""
-    fake.restore = lambda image: [image.convert("RGB")]
-    assert run(photos / "a.png") == 0
-    first = pixels(tmp_path / "out" / "a.png")
-    fake.restore = lambda image: [negative(image)]
-    assert run(photos / "a.png", "--set", "strength=0.5") == 0
-    fake.restore = lambda image: [image.convert("RGB")]
-    assert run(photos / "a.png") == 0
-    assert len(fake.prompts) == 3
-    assert np.array_equal(pixels(tmp_path / "out" / "a.png"), first)
-
-
-def test_a_picture_that_became_equal_to_another_gets_its_result(run, fake, photos, tmp_path):
-    assert run(photos) == 0
-    shutil.copy(photos / "a.png", photos / "b.png")
-    assert run(photos) == 0
-    out = tmp_path / "out"
-    assert len(fake.prompts) == 3
-    assert np.array_equal(pixels(out / "b.png"), pixels(out / "a.png"))
-
-
-def test_after_an_interrupt_the_next_run_goes_on(run, fake, photos, tmp_path, capsys) -> None:
-    def stop(prompt, image):
-        if len(fake.prompts) == 2:
-            raise KeyboardInterrupt
-
-    real = folder_runner.process
-
-    def interrupted(*arguments):
-        stop(None, None)
-        return real(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder_runner, "process", interrupted)
-        assert run(photos) == 130
-    assert [record["status"] for record in records(tmp_path / "out")] == ["done", "done"]
-    assert run(photos) == 0
-    assert len(fake.prompts) == 3
-
-
-def test_an_interrupt_stops_the_picture_on_the_server(run, fake, photos, monkeypatch) -> None:
-    fake.finishes = False
-
-    def interrupted(path):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(fake, "get", lambda path: FakeComfy.get(fake, path))
-    from restoration.tools.comfyui.client import ComfyClient
-
-    monkeypatch.setattr(ComfyClient, "check_alive", interrupted)
-    assert run(photos) == 130
-    assert ("/queue", {"delete": ["p1"]}) in fake.requests
-    assert ("/interrupt", {"prompt_id": "p1"}) in fake.requests
-
-
-def test_a_line_cut_off_by_a_crash_is_dropped(run, fake, photos, tmp_path) -> None:
-    assert run(photos) == 0
-    path = tmp_path / "out" / "manifest.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:2]) + lines[2][:50])
-    assert run(photos) == 0
-    assert len(fake.prompts) == 4
-    assert [Path(record["input"]).name for record in records(tmp_path / "out")] == [
-        "a.png",
-        "b.png",
-        "c.png",
-    ]
-
-
-def test_a_manifest_that_is_something_else_is_not_touched(run, fake, photos, tmp_path, capsys):
-    path = tmp_path / "out" / "manifest.jsonl"
-    path.parent.mkdir()
-    path.write_text("my own notes\n")
-    assert run(photos) == 2
-    assert "Line 1 of" in capsys.readouterr().err and path.read_text() == "my own notes\n"
-
-
-def test_what_is_done_is_written_down_when_nobody_reads_on(fake, workflow, photos, tmp_path):
-    """As `tools run ... | head` does; the first line of all finds the pipe closed."""
-    tools = Path(__file__).parent.parent.parent / "tools"
-    words = ["run", str(workflow), str(photos), "-o", str(tmp_path / "out"), "--server", fake.url]
-    process = subprocess.Popen(
-        [sys.executable, str(tools), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    assert process.stdout and process.stderr
-    process.stdout.close()
-    said = process.stderr.read()
-    process.stderr.close()
-    assert process.wait(60) == 1 and not said
-    assert [record["status"] for record in records(tmp_path / "out")] == ["done"]
-    assert main(words) == 0
-    assert len(fake.prompts) == 3
-
-
 # Errors
 
 
@@ -489,6 +232,36 @@ def test_an_error_of_one_picture_does_not_stop_the_others(run, fake, photos, tmp
     (photos / "broken.png").unlink()
     assert run(photos) == 0
     assert len(fake.prompts) == 4  # only the failed one again
+
+
+class Odd(Exception):
+    """Of a library that has its own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("a"), AttributeError("b"), RuntimeError("c"), KeyError("d"), struct.error("e"),
+     MemoryError(), RecursionError("f"), Odd("g"), UnicodeEncodeError("utf-8", "h", 0, 1, "i")],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["read_picture", "save_picture", "lr_psnr"])
+def test_whatever_a_picture_raises_is_its_own_failure(
+    run, fake, photos, tmp_path, capsys, monkeypatch, place, error
+) -> None:
+    real, calls = getattr(working, place), []
+
+    def odd(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise error
+        return real(*arguments)
+
+    monkeypatch.setattr(working, place, odd)
+    assert run(photos) == 1
+    made = records(tmp_path / "out")
+    assert [record["status"] for record in made] == ["done", "failed", "done"]
+    assert Path(made[1]["input"]).name == "b.png" and made[1]["error"]
+    assert "2 done, 0 skipped, 1 failed" in capsys.readouterr().out
+    assert run(photos) == 0
 
 
 def refusal(node: str, name: str) -> dict:
@@ -562,137 +335,41 @@ def test_a_picture_that_takes_too_long_is_cancelled(run, fake, photos, tmp_path)
     assert ("/interrupt", {"prompt_id": "p1"}) in fake.requests
 
 
-@pytest.mark.parametrize("text", ["no json", '{"nodes": [], "links": []}', "[1]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        '{"nodes": [], "links": []}',
+        "[1]",
+        '{"1": {"class_type": "LoadImage"}}',
+        "[" * 9999,
+    ],
+)
 def test_a_workflow_in_another_form_is_refused(run, photos, workflow, capsys, text) -> None:
     workflow.write_text(text)
     assert run(photos) == 2
     assert "is no workflow in API form" in capsys.readouterr().err
 
 
-# A server of our own
-
-
-class Dying:
-    """A ComfyUI of our own that does not answer until it is started again."""
-
-    url = "http://127.0.0.1:9"
-
-    def __init__(self, cures: bool) -> None:
-        self.cures, self.alive, self.starts = cures, False, 0
-
-    def get_json(self, path, timeout):
-        if not self.alive:
-            raise ConnectionRefusedError("nobody there")
-        return {"system": {"comfyui_version": "1.0"}}
-
-    def close(self) -> None:
-        self.alive = False
-
-    def __enter__(self):
-        self.starts += 1
-        self.alive = self.cures
-
-
-def test_a_server_of_our_own_is_started_again_but_not_for_ever() -> None:
-    own = Dying(cures=True)
-    server = folder_runner.Server(own, own)  # type: ignore[arg-type]
-    server.recover()
-    assert own.starts == 1 and server.version() == "1.0"
-    own.alive = False
-    with pytest.raises(HostError):
-        server.recover()  # the second crash without a success
-    own.alive = True
-    server.succeeded()
-    own.alive = False
-    server.recover()
-    assert own.starts == 2
-
-
-def test_a_server_of_our_own_uses_the_models_and_nodes_of_its_comfyui(tmp_path) -> None:
-    for folder in ("models/checkpoints", "models/restoration", "custom_nodes/other"):
-        (tmp_path / folder).mkdir(parents=True)
-    paths = folder_runner._model_paths(tmp_path)["comfyui"]
-    assert paths == {
-        "base_path": str(tmp_path),
-        "checkpoints": "models/checkpoints",
-        "restoration": "models/restoration",
-        "custom_nodes": "custom_nodes",
-    }
-    assert not folder_runner._holds_pack(tmp_path)
-    (tmp_path / "custom_nodes" / "any-name").symlink_to(folder_runner.PACK_ROOT)
-    assert folder_runner._holds_pack(tmp_path)
-
-
-class Stopping:
-    """A process that ends at the first signal it takes, by the rules of an operating system."""
-
-    def __init__(self) -> None:
-        self.signals: list[int] = []
-
-    def poll(self) -> int | None:
-        return 1 if self.signals else None
-
-    def send_signal(self, number: int) -> None:
-        if sys.platform == "win32" and number == signal.SIGINT:
-            raise ValueError("Unsupported signal: 2")
-        self.signals.append(number)
-
-    def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
-
-    def wait(self, timeout: float) -> None:
-        pass
-
-
-@pytest.mark.parametrize(
-    ("system", "number"), [("linux", signal.SIGINT), ("win32", signal.SIGTERM)]
-)
-def test_a_server_is_stopped_by_a_signal_that_its_system_has(
-    tmp_path, monkeypatch, system, number
-) -> None:
-    own = ComfyServer(host=Host(tmp_path, "1.0", "test"))
-    own.base, process = tmp_path / "base", Stopping()
-    own._process = process  # type: ignore[assignment]
-    monkeypatch.setattr(sys, "platform", system)
-    own.close()
-    assert process.signals == [number]
-
-
-def test_the_watcher_hears_of_an_end_that_fails(tmp_path, monkeypatch) -> None:
-    """Else it would take this process for killed, and signal a number that may be another's."""
-    said = []
-    watch = type("Watch", (), {"communicate": lambda self, words: said.append(words)})
-
-    def broken(self) -> None:
-        raise OSError("no such process")
-
-    own = folder_runner.OwnServer(host=Host(tmp_path, "1.0", "test"))
-    own._watch = watch()
-    monkeypatch.setattr(ComfyServer, "close", broken)
-    with contextlib.suppress(OSError):
-        own.close()
-    assert said == [b"closed"]
-
-
 # On a terminal
 
 
 def test_on_a_terminal_there_is_a_bar_with_the_node_at_work(run, photos, monkeypatch, capsys):
-    monkeypatch.setattr(folder_runner.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     seen = []
-    real = folder_runner.Display.step
+    real = display.Display.step
 
     def step(self, progress):
         real(self, progress)
         seen.append(self._bar.postfix)
 
-    def run_with_progress(path, sha, name, job, server, saving, progress, timeout):
+    def run_with_progress(task, server, progress):
         progress(Progress("2", 3, 20))
-        return process(path, sha, name, job, server, saving, progress, timeout)
+        return work(task, server, progress)
 
-    process = folder_runner.process
-    monkeypatch.setattr(folder_runner.Display, "step", step)
-    monkeypatch.setattr(folder_runner, "process", run_with_progress)
+    work = execute.work
+    monkeypatch.setattr(display.Display, "step", step)
+    monkeypatch.setattr(execute, "work", run_with_progress)
     assert run(photos) == 0
     assert "Negative 3/20" in seen
     assert "3/3" in capsys.readouterr().err

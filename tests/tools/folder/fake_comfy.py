@@ -31,7 +31,7 @@ class FakeComfy:
     """Runs every prompt at once. `refuse`: (prompt, picture) -> an error of the node, a whole
     answer to refuse it with, "vanish" to hang up, or None."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.nodes = {spec["class_type"] for spec in WORKFLOW.values()}
         self.prompts: list[dict[str, Any]] = []
         self.requests: list[tuple[str, Any]] = []
@@ -69,7 +69,7 @@ class FakeComfy:
                 else:
                     self.answer(*answer)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 

@@ -1,0 +1,115 @@
+"""A ComfyUI of the runner's own."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+
+import pytest
+
+from restoration.tools.comfyui.find import Host, HostError
+from restoration.tools.comfyui.process import ComfyServer
+from restoration.tools.folder import server as servers
+
+
+class Dying:
+    """A ComfyUI of our own that does not answer until it is started again."""
+
+    url = "http://127.0.0.1:9"
+
+    def __init__(self, cures: bool) -> None:
+        self.cures, self.alive, self.starts = cures, False, 0
+
+    def get_json(self, path, timeout):
+        if not self.alive:
+            raise ConnectionRefusedError("nobody there")
+        return {"system": {"comfyui_version": "1.0"}}
+
+    def close(self) -> None:
+        self.alive = False
+
+    def __enter__(self):
+        self.starts += 1
+        self.alive = self.cures
+
+
+def test_a_server_of_our_own_is_started_again_but_not_for_ever() -> None:
+    own = Dying(cures=True)
+    server = servers.Server(own, own)  # type: ignore[arg-type]
+    server.recover()
+    assert own.starts == 1 and server.version() == "1.0"
+    own.alive = False
+    with pytest.raises(HostError):
+        server.recover()  # the second crash without a success
+    own.alive = True
+    server.succeeded()
+    own.alive = False
+    server.recover()
+    assert own.starts == 2
+
+
+def test_a_server_of_our_own_uses_the_models_and_nodes_of_its_comfyui(tmp_path) -> None:
+    for folder in ("models/checkpoints", "models/restoration", "custom_nodes/other"):
+        (tmp_path / folder).mkdir(parents=True)
+    paths = servers._model_paths(tmp_path)["comfyui"]
+    assert paths == {
+        "base_path": str(tmp_path),
+        "checkpoints": "models/checkpoints",
+        "restoration": "models/restoration",
+        "custom_nodes": "custom_nodes",
+    }
+    assert not servers._holds_pack(tmp_path)
+    (tmp_path / "custom_nodes" / "any-name").symlink_to(servers.PACK_ROOT)
+    assert servers._holds_pack(tmp_path)
+
+
+class Stopping:
+    """A process that ends at the first signal it takes, by the rules of an operating system."""
+
+    def __init__(self) -> None:
+        self.signals: list[int] = []
+
+    def poll(self) -> int | None:
+        return 1 if self.signals else None
+
+    def send_signal(self, number: int) -> None:
+        if sys.platform == "win32" and number == signal.SIGINT:
+            raise ValueError("Unsupported signal: 2")
+        self.signals.append(number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("system", "number"), [("linux", signal.SIGINT), ("win32", signal.SIGTERM)]
+)
+def test_a_server_is_stopped_by_a_signal_that_its_system_has(
+    tmp_path, monkeypatch, system, number
+) -> None:
+    own = ComfyServer(host=Host(tmp_path, "1.0", "test"))
+    own.base, process = tmp_path / "base", Stopping()
+    own._process = process  # type: ignore[assignment]
+    monkeypatch.setattr(sys, "platform", system)
+    own.close()
+    assert process.signals == [number]
+
+
+def test_the_watcher_hears_of_an_end_that_fails(tmp_path, monkeypatch) -> None:
+    """Else it would take this process for killed, and signal a number that may be another's."""
+    said = []
+    watch = type("Watch", (), {"communicate": lambda self, words: said.append(words)})
+
+    def broken(self) -> None:
+        raise OSError("no such process")
+
+    own = servers.OwnServer(host=Host(tmp_path, "1.0", "test"))
+    own._watch = watch()
+    monkeypatch.setattr(ComfyServer, "close", broken)
+    with contextlib.suppress(OSError):
+        own.close()
+    assert said == [b"closed"]

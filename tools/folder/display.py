@@ -1,0 +1,79 @@
+"""What a run shows: a bar on a terminal, a line for every picture elsewhere."""
+
+# ruff: noqa: T201
+from __future__ import annotations
+
+import contextlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..comfyui.client import Progress
+from .workflow import Job, title
+
+
+def printable(text: object) -> str:
+    """Text as it may be shown: names of files may hold what clears a terminal, ends a line or is
+    in no script at all."""
+    return "".join(
+        c if c.isprintable() or (c.isspace() and c > "\x7f") else _escaped(c) for c in f"{text}"
+    )
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that Python kept
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+@dataclass
+class Tally:
+    """How the pictures ended."""
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    kept: int = 0
+
+    def count(self, kind: str) -> None:
+        """One more of a kind, by its name."""
+        setattr(self, kind, getattr(self, kind) + 1)
+
+    def __str__(self) -> str:
+        kept = f", {self.kept} kept as changed since" if self.kept else ""
+        return f"{self.done} done, {self.skipped} skipped, {self.failed} failed{kept}"
+
+
+class Display:
+    """Counts the pictures and tells of each."""
+
+    def __init__(self, total: int, job: Job) -> None:
+        self.tally = Tally()
+        self._job, self._bar, self._total, self._count = job, None, total, 0
+        if sys.stderr.isatty():
+            with contextlib.suppress(ImportError):
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=total, unit="image", dynamic_ncols=True)
+
+    def step(self, step: Progress) -> None:
+        """What a node of the running workflow reports."""
+        if self._bar is not None:
+            count = f" {step.value:g}/{step.maximum:g}" if step.maximum else ""
+            self._bar.set_postfix_str(printable(f"{title(self._job.prompt, step.node)}{count}"))
+
+    def finish(self, path: Path, kind: str, outcome: str) -> None:
+        """One picture is over. kind: of the tally."""
+        self.tally.count(kind)
+        self._count += 1
+        line = printable(f"{path}: {outcome}")
+        if self._bar is None:
+            print(f"[{self._count}/{self._total}] {line}", flush=True)
+            return
+        if kind in ("failed", "kept"):
+            self._bar.write(line)
+        self._bar.update()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,163 @@
+"""The ComfyUI that does the work: one that runs, or one of our own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from http.client import HTTPException
+from pathlib import Path
+
+from ..comfyui.client import ComfyClient
+from ..comfyui.find import PACK_ROOT, HostError, read_host
+from ..comfyui.process import ComfyServer
+from .errors import UsageError
+from .workflow import Job
+
+CRASHES = 2
+"""In a row, after which a server of our own is not started again."""
+
+
+def _model_paths(comfyui: Path) -> dict[str, dict[str, str]]:
+    """ComfyUI's own models and custom nodes, in the words of extra_model_paths.yaml: a server of
+    ours has a base folder of its own, so that its outputs and inputs vanish with it."""
+    kinds = sorted(path.name for path in (comfyui / "models").glob("*") if path.is_dir())
+    places = {kind: f"models/{kind}" for kind in kinds}
+    if (comfyui / "custom_nodes").is_dir():
+        places["custom_nodes"] = "custom_nodes"
+    return {"comfyui": {"base_path": str(comfyui), **places}}
+
+
+def _holds_pack(comfyui: Path) -> bool:
+    nodes = comfyui / "custom_nodes"
+    return nodes.is_dir() and any(p.resolve() == PACK_ROOT.resolve() for p in nodes.iterdir())
+
+
+class Server:
+    """The ComfyUI that does the work: one that runs, or one of our own that may be restarted."""
+
+    def __init__(self, client: ComfyClient, ours: ComfyServer | None = None) -> None:
+        self.client = client
+        self.comfyui = ""
+        """Its version, once it has answered."""
+        self._ours = ours
+        self._crashes = 0
+
+    def version(self) -> str:
+        """ComfyUI's. Raises HostError when it does not answer."""
+        try:
+            stats = self.client.get_json("/system_stats", 30)
+            self.comfyui = str(stats["system"]["comfyui_version"])
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+            raise HostError(
+                f"No ComfyUI answers at {self.client.url} ({error}): start it, correct --server, "
+                "or let --comfyui start one."
+            ) from error
+        return self.comfyui
+
+    def succeeded(self) -> None:
+        """Forgets earlier crashes."""
+        self._crashes = 0
+
+    def recover(self) -> None:
+        """After an error of the connection: returns when the server answers, else HostError. A
+        server of our own is started again, but not for ever."""
+        try:
+            self.version()
+        except HostError:
+            self._crashes += 1
+            if self._ours is None or self._crashes >= CRASHES:
+                raise
+            self._ours.close()
+            self._ours.__enter__()
+
+
+WATCH = """
+import contextlib, os, shutil, signal, sys, time
+if not sys.stdin.buffer.read():
+    with contextlib.suppress(OSError):
+        os.kill(int(sys.argv[1]), signal.SIGTERM)
+        time.sleep(5)
+        os.kill(int(sys.argv[1]), getattr(signal, "SIGKILL", signal.SIGTERM))
+    shutil.rmtree(sys.argv[2], ignore_errors=True)
+"""
+"""Reads until its input is closed. If nothing was said before, its parent was killed."""
+
+
+class OwnServer(ComfyServer):
+    """A ComfyUI with its own models and custom nodes, which ends with this process, also when that
+    is killed: it would keep its memory for ever, and the next run would lack it."""
+
+    arguments: Sequence[str] = ()
+    """Of the command line, for ComfyUI's."""
+    _watch: subprocess.Popen[bytes] | None = None
+
+    def _prepare_base(self) -> None:
+        super()._prepare_base()
+        paths = self.base / "folders.yaml"
+        paths.write_text(json.dumps(_model_paths(self.host.path)), "utf-8")  # which is YAML, too
+        self.extra_arguments = ["--extra-model-paths-config", str(paths), *self.arguments]
+
+    def _start(self) -> None:
+        super()._start()
+        assert self._process
+        self._watch = subprocess.Popen(
+            [sys.executable, "-c", WATCH, str(self._process.pid), str(self.base)],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        with _undisturbed():
+            try:
+                super().close()
+            finally:
+                if self._watch is not None:
+                    self._watch.communicate(b"closed")
+                    self._watch = None
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No Ctrl-C cuts the block short; the one that led here has been heard."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone hears it
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def serving(options: argparse.Namespace) -> Iterator[Server]:
+    """The server that the command line names, for the length of the block. Raises UsageError,
+    HostError."""
+    if options.server:
+        url = options.server if "://" in options.server else f"http://{options.server}"
+        yield Server(ComfyClient(url.rstrip("/")))
+        return
+    host = read_host(options.comfyui, "--comfyui")
+    if host is None:
+        raise UsageError(f"{options.comfyui} holds no ComfyUI: --comfyui names its folder.")
+    own = OwnServer(host, install="none" if _holds_pack(host.path) else "symlink", cpu=options.cpu)
+    own.arguments = options.comfyui_argument
+    sys.stderr.write(f"Starting ComfyUI {host.version} ...\n")
+    with own:
+        yield Server(own, own)
+
+
+def check_nodes(client: ComfyClient, job: Job) -> None:
+    """Raises UsageError when the server lacks a node that the workflow needs."""
+    known = client.get_json("/object_info")
+    lacking = sorted({s["class_type"] for s in job.prompt.values()} - known.keys())
+    if lacking:
+        raise UsageError(
+            f"The server does not know {', '.join(lacking)}: install the node packs they belong to."
+        )
