@@ -279,23 +279,14 @@ class FirstOrder:
         )
 
 
-RECIPES: dict[str, SecondOrder | FirstOrder] = {
-    # Real-ESRGAN's training options for x4. DiffBIR v1 (general) and v2.1 and SeeSR repeat this
-    # table; SeeSR's file names a second kernel size of 11, which its code never reads.
-    "realesrgan": SecondOrder(
-        Stage((0.2, 3), (0.2, 0.7, 0.1), (0.15, 1.5), (1, 30), (0.05, 3), (30, 95)),
-        Stage((0.2, 1.5), (0.3, 0.4, 0.3), (0.3, 1.2), (1, 25), (0.05, 2.5), (30, 95), 0.8),
-    ),
-    # PASD's training parameters: the same model with milder ranges.
-    "pasd": SecondOrder(
-        Stage((0.2, 3), (0.2, 0.7, 0.1), (0.3, 1.5), (1, 15), (0.05, 2), (60, 95)),
-        Stage((0.2, 1.5), (0.3, 0.4, 0.3), (0.6, 1.2), (1, 12), (0.05, 1), (60, 100), 0.5),
-    ),
-    # DiffBIR v2, both stages, for general pictures (CodeFormer's model with other ranges).
-    "diffbir_v2": FirstOrder((0.1, 12), (1, 12), (0, 15), (30, 100)),
-    # DiffBIR v1's face model.
-    "diffbir_v1_face": FirstOrder((0.1, 10), (0.8, 8), (0, 20), (60, 100)),
-}
+Preset = SecondOrder | FirstOrder
+
+REAL_ESRGAN = SecondOrder(
+    Stage((0.2, 3), (0.2, 0.7, 0.1), (0.15, 1.5), (1, 30), (0.05, 3), (30, 95)),
+    Stage((0.2, 1.5), (0.3, 0.4, 0.3), (0.3, 1.2), (1, 25), (0.05, 2.5), (30, 95), 0.8),
+)
+"""Real-ESRGAN's training options for x4. DiffBIR v1 (general) and v2.1 and SeeSR repeat this table;
+SeeSR's file names a second kernel size of 11, which its code never reads."""
 
 
 def _streams(seed: int) -> tuple[Rng, Rng]:
@@ -304,16 +295,14 @@ def _streams(seed: int) -> tuple[Rng, Rng]:
     return plan, noise
 
 
-def draw_plan(recipe: str, seed: int) -> tuple[Step, ...]:
+def draw_plan(preset: Preset, seed: int) -> tuple[Step, ...]:
     """What `degrade` will do to a picture with this seed (0 or more)."""
-    if recipe not in RECIPES:
-        raise ValueError(f"Unknown degradation {recipe!r}: choose one of {', '.join(RECIPES)}.")
-    return RECIPES[recipe].draw(_streams(seed)[0])
+    return preset.draw(_streams(seed)[0])
 
 
 def degrade(
     pixels: Tensor,
-    recipe: str,
+    preset: Preset,
     seeds: Sequence[int],
     size: OutputSize,
     jpeg: Jpeg,
@@ -333,7 +322,7 @@ def degrade(
     rows = []
     for image, seed in zip(pixels.split(1), seeds, strict=True):
         scene = Scene(height, width, _streams(seed)[1], jpeg)
-        for step in draw_plan(recipe, seed):
+        for step in draw_plan(preset, seed):
             image = step(image, scene)
         if size == "input_size":  # DiffBIR's way back up
             image = F.interpolate(image, target, mode="bicubic")

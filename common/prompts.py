@@ -16,9 +16,6 @@ Form = Literal["joined", "seesr", "seesr_demo"]
 
 DESCRIBED: tuple[Part, ...] = ("caption", "tags", "classes", "objects", "prompt")
 """DiffBIR and SeeSR: what was seen in the picture, then the user's words."""
-PASD_ORDER: tuple[Part, ...] = ("caption", "prompt", "classes", "objects", "tags")
-"""PASD writes a caption before the user's words, and classes and objects after them."""
-USER_FIRST: tuple[Part, ...] = ("prompt", "caption", "tags", "classes", "objects")
 
 CLASS_SCORE = 0.1
 """PASD: a classifier that is less sure than this says nothing."""
@@ -38,59 +35,16 @@ class PromptStyle:
     form: Form = "joined"
 
 
-_QUALITY = "clean, high-resolution, 8k"
-_DEMO_NEGATIVE = (
+PLAIN = PromptStyle()
+"""No words but the user's."""
+
+QUALITY = "clean, high-resolution, 8k"
+DEMO_QUALITY = f"{QUALITY}, best quality, masterpiece"
+DEMO_NEGATIVE = (
     "dotted, noise, blur, lowres, oversmooth, longbody, bad anatomy, bad hands, missing fingers, "
     "extra digit, fewer digits, cropped, worst quality, low quality"
 )
-
-PROMPT_STYLES: dict[str, PromptStyle] = {
-    "plain": PromptStyle(),
-    "diffbir_v1": PromptStyle(),
-    "diffbir_v2": PromptStyle(
-        negative="low quality, blurry, low-resolution, noisy, unsharp, weird textures"
-    ),
-    "diffbir_v2.1": PromptStyle(
-        added="Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera, hyper "
-        "detailed photo - realistic maximum detail, 32k, Color Grading, ultra HD, extreme "
-        "meticulous detailing, skin pore detailing, hyper sharpness, perfect without deformations.",
-        negative="painting, oil painting, illustration, drawing, art, sketch, oil painting, "
-        "cartoon, CG Style, 3D render, unreal engine, blurring, dirty, messy, worst quality, low "
-        "quality, frames, watermark, signature, jpeg artifacts, deformed, lowres, over-smooth.",
-    ),
-    "pasd": PromptStyle(
-        added=_QUALITY,
-        negative="blurry, dotted, noise, raster lines, unclear, lowres, over-smoothed",
-        order=PASD_ORDER,
-        caption_words=CLEAN_WORDS,
-    ),
-    "pasd_gradio": PromptStyle(
-        added=f"{_QUALITY}, best quality, masterpiece",
-        negative=_DEMO_NEGATIVE,
-        order=PASD_ORDER,
-    ),
-    "pasd_sdxl": PromptStyle(
-        added=f"photorealistic, {_QUALITY}",
-        negative="blurry, dirty, messy, frames, deformed, dotted, noise, raster lines, unclear, "
-        "lowres, over-smoothed, painting, ai generated",
-        order=PASD_ORDER,
-        caption_words=(*CLEAN_WORDS, ("painting", "photo")),
-    ),
-    "pasd_colorization": PromptStyle(
-        negative="b&w, color bleeding",
-        order=PASD_ORDER,
-        caption_words=(*CLEAN_WORDS, ("black and white", "color")),
-    ),
-    "seesr": PromptStyle(
-        added=_QUALITY, negative="dotted, noise, blur, lowres, smooth", form="seesr"
-    ),
-    "seesr_demo": PromptStyle(
-        added=f"{_QUALITY}, best quality, masterpiece",
-        negative=_DEMO_NEGATIVE,
-        order=USER_FIRST,
-        form="seesr_demo",
-    ),
-}
+"""What the demos of PASD and of SeeSR share."""
 
 
 def _tidy(text: str) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -78,138 +77,43 @@ def unrounded(sigma: float) -> float:
     return level if math.isclose(level, sigma, rel_tol=2e-7) else sigma
 
 
-class Posterior(NamedTuple):
-    """q(x_prev | x, x0) = N(x0_coef x0 + x_coef x, variance), variance-preserving scale."""
-
-    x0_coef: Tensor
-    x_coef: Tensor
-    variance: Tensor
-
-
-def posterior(alphas: Tensor, alphas_prev: Tensor) -> Posterior:
-    """Coefficients of the step from A to the cleaner A' (Ho et al. 2020, eq. 7; any stride).
-
-    alphas: A of the present level; alphas_prev: A' of the next, 1 for the clean picture.
-    """
-    beta = 1 - alphas / alphas_prev
-    noise = 1 - alphas
-    return Posterior(
-        beta * alphas_prev.sqrt() / noise,
-        (1 - alphas_prev) * (1 - beta).sqrt() / noise,
-        beta * (1 - alphas_prev) / noise,
-    )
-
-
-def growing_cfg(cfg: float, timestep: float) -> float:
-    """DiffBIR's `rescale_cfg`: 1 at pure noise, cfg + 1 at the clean end (spec 4.5)."""
-    done = (TRAINING_STEPS - timestep) / TRAINING_STEPS
-    return 1 + cfg * (1 - math.cos(math.pi * done**5)) / 2
-
-
-# Step sets. The arithmetic follows the authors' float64 operations one by one: multiplying where
-# they accumulate, or exact fractions, gives other integers for dozens of step counts.
-
-
-def spaced_timesteps(steps: int) -> list[int]:
-    """DiffBIR's spaced DDPM: 999 down to 0, both included, in equal strides."""
-    if steps == 1:
-        raise ValueError(
-            "DiffBIR's spaced schedule has its first and its last step fixed, so 1 step is too "
-            "few. Use 2 or more."
-        )
-    timesteps, position = [], 0.0
-    for _ in range(steps):
-        timesteps.append(round(position))
-        position += LAST / (steps - 1)
-    return timesteps[::-1]
-
-
-def edm_timesteps(steps: int) -> list[int]:
-    """DiffBIR's EDM samplers: 999 downwards in equal strides, 0 excluded."""
-    return [math.floor(i * (-LAST / steps) + LAST) for i in range(steps)]
-
-
-def ddim_timesteps(steps: int) -> list[int]:
-    """DiffBIR's DDIM: 1, 1 + stride, ..., reversed. More than `steps` of them where `steps` does
-    not divide 1000."""
-    stride = TRAINING_STEPS // steps
-    if stride == 0 or 1 + LAST // stride * stride > LAST:
-        raise ValueError(
-            f"DDIM as DiffBIR runs it cannot take {steps} steps: its list would begin at timestep "
-            "1000, outside the model's 0..999. Choose a number that divides 1000, such as 20 or 50."
-        )
-    return [1 + i * stride for i in range(LAST // stride + 1)][::-1]
-
-
-def dpm_solver_timesteps(steps: int) -> list[float]:
-    """DPM-Solver's `time_uniform`: fractions, 999 downwards in equal strides, 0 excluded."""
-    return [LAST * (steps - i) / steps for i in range(steps)]
-
-
-def unipc_timesteps(steps: int) -> list[int]:
-    """PASD's UniPC (diffusers' "linspace"): 999 downwards in equal strides, 0 excluded."""
-    return [round(i * (LAST / steps)) for i in range(steps, 0, -1)]
-
-
-def leading_timesteps(steps: int) -> list[int]:
-    """SeeSR (diffusers' "leading", offset 1): stride (steps - 1) + 1, ..., 1."""
-    stride = TRAINING_STEPS // steps
-    return [stride * i + 1 for i in range(steps)][::-1]
-
-
-def trailing_timesteps(steps: int) -> list[int]:
-    """SeeSR-Turbo (diffusers' "trailing"): 999 downwards in equal strides."""
-    return [round(TRAINING_STEPS - i * TRAINING_STEPS / steps) - 1 for i in range(steps)]
-
-
 @dataclass(frozen=True)
 class Schedule:
-    """A step set and where it ends."""
+    """A step set of some authors, and where it ends."""
 
+    name: str
     timesteps: Callable[[int], list[int]] | Callable[[int], list[float]]
     ends_clean: bool = True
     """Ends at sigma 0; otherwise at the lowest noise level of the training table."""
 
 
-SCHEDULES = {
-    "diffbir_spaced": Schedule(spaced_timesteps),
-    "diffbir_edm": Schedule(edm_timesteps),
-    "diffbir_ddim": Schedule(ddim_timesteps, ends_clean=False),
-    "diffbir_dpmpp_m2": Schedule(dpm_solver_timesteps, ends_clean=False),
-    "pasd_unipc": Schedule(unipc_timesteps),
-    "pasd_unipc_original": Schedule(unipc_timesteps, ends_clean=False),
-    "seesr_ddpm": Schedule(leading_timesteps),
-    "seesr_turbo": Schedule(trailing_timesteps),
-}
-
-
-def schedule_timesteps(name: str, steps: int) -> list[int] | list[float]:
+def schedule_timesteps(schedule: Schedule, steps: int) -> list[int] | list[float]:
     """The step set of a schedule, strictly descending within 0..999, or a ValueError."""
-    if not 1 <= steps <= TRAINING_STEPS:
+    if steps > TRAINING_STEPS:
         raise ValueError(
-            f"A schedule of {steps} steps is not possible: the model was trained on "
-            f"{TRAINING_STEPS} noise levels. Use 1 to {TRAINING_STEPS}."
+            f"The schedule {schedule.name} cannot take {steps} steps: the model was trained on "
+            f"{TRAINING_STEPS} noise levels. Use fewer."
         )
-    timesteps = SCHEDULES[name].timesteps(steps)
+    timesteps = schedule.timesteps(steps)
     descending = all(later < earlier for earlier, later in pairwise(timesteps))
     if not descending or not 0 <= timesteps[0] <= LAST:
         raise ValueError(
-            f"The schedule {name} cannot take {steps} steps: the model was trained on "
+            f"The schedule {schedule.name} cannot take {steps} steps: the model was trained on "
             f"{TRAINING_STEPS} noise levels and two steps would fall on the same one. Use fewer."
         )
     return timesteps
 
 
-def schedule_sigmas(name: str, table: Tensor, steps: int) -> Tensor:
+def schedule_sigmas(schedule: Schedule, table: Tensor, steps: int) -> Tensor:
     """Noise levels of a run: float32, strictly descending, one more than there are steps.
 
     table: the model's sigma of every timestep, ascending, 1000 values.
     """
-    timesteps = schedule_timesteps(name, steps)
+    timesteps = schedule_timesteps(schedule, steps)
     levels = sigmas_at(table, torch.tensor(timesteps, dtype=torch.float64))
     if timesteps[0] == LAST and has_zero_terminal_snr(table):
         levels[0] = TERMINAL_SIGMA
-    last = table.new_zeros(1) if SCHEDULES[name].ends_clean else table[:1]
+    last = table.new_zeros(1) if schedule.ends_clean else table[:1]
     return torch.cat([levels.float(), last.float()])
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+
+from .text import few, printable
 
 StateDict = dict[str, Tensor]
 Layout = Mapping[str, tuple[int, ...]]
@@ -13,64 +17,118 @@ Layout = Mapping[str, tuple[int, ...]]
 
 WRAPPINGS = ("state_dict", "module", "model", "params_ema", "params")
 """Keys under which training scripts put the weights, with other things beside them."""
+MAX_WRAPPINGS = 8
+"""One in the other; a hostile file may be its own."""
+WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+"""What PyTorch's wrappers of networks (DataParallel, DDP, averaging; compile; sharding;
+checkpointing) put between the names of a key, at any depth; no network of ours has such a part."""
 
-SIGNATURES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("control_model.zero_convs.", "preprocess_model."), "a whole DiffBIR v1 model"),
-    (("input_hint_block.",), "a Stable Diffusion ControlNet with a hint encoder"),
-    (("controlnet_cond_embedding.to_rgbs.",), "PASD's control network"),
-    (("controlnet_cond_embedding.", "image_attentions."), "SeeSR's control network"),
-    (("controlnet_cond_embedding.",), "a Stable Diffusion ControlNet in diffusers form"),
-    (("zero_convs.", "input_blocks."), "a DiffBIR control network"),
-    (("pixel_attentions.",), "PASD's UNet"),
-    (("attn2_plus.",), "PASD's light UNet"),
-    (("up_blocks.", "image_attentions."), "SeeSR's UNet"),
-    (("model.diffusion_model.",), "a Stable Diffusion checkpoint"),
-    (("input_blocks.", "output_blocks."), "a Stable Diffusion UNet"),
-    (
+
+@dataclass(frozen=True)
+class Signature:
+    """What gives a kind of file away."""
+
+    marks: tuple[str, ...]
+    """Each occurs in a key."""
+    what: str
+    """In words that go after "this is"."""
+    without: tuple[str, ...] = ()
+    """None occurs in any key."""
+
+    def fits(self, keys: Iterable[str]) -> bool:
+        keys = list(keys)
+
+        def occurs(mark: str) -> bool:
+            return any(mark in key for key in keys)
+
+        return all(map(occurs, self.marks)) and not any(map(occurs, self.without))
+
+
+GENERIC = (
+    Signature(("input_hint_block.",), "a Stable Diffusion ControlNet with a hint encoder"),
+    Signature(("controlnet_cond_embedding.",), "a Stable Diffusion ControlNet in diffusers form"),
+    Signature(("model.diffusion_model.",), "a Stable Diffusion checkpoint"),
+    Signature(("input_blocks.", "output_blocks."), "a Stable Diffusion UNet"),
+    Signature(
         ("down_blocks.", "up_blocks.", "time_embedding."),
         "a Stable Diffusion UNet in diffusers form",
     ),
-    (("visual_encoder.", ".lora_A"), "SeeSR's DAPE, a LoRA for RAM"),
-    (("visual_encoder.", "tagging_head."), "the tagger RAM"),
-    (("visual_encoder.", "vision_multi."), "the tagger RAM"),
-    ((".lora_",), "a LoRA"),
-    (("relative_position_index", "conv_after_body."), "SwinIR, a stage-1 restoration model"),
-    (("RRDB_trunk.",), "an RRDB upscaling model such as BSRNet"),
-    (("m_head.", "m_body.", "m_tail."), "SCUNet, a stage-1 restoration model"),
-    (("quant_conv.", "decoder.up"), "a VAE"),
-    (("resblocks.",), "a CLIP text encoder"),
-    (("text_model.encoder.",), "a CLIP text encoder"),
+    Signature((".lora_",), "a LoRA"),
+    Signature(("quant_conv.", "decoder.up"), "a VAE"),
+    Signature(("resblocks.",), "a CLIP text encoder"),
+    Signature(("text_model.encoder.",), "a CLIP text encoder"),
 )
-"""(what must occur in the keys, what the file then is), specific before broad."""
+"""What belongs to no method, specific before broad."""
 
 
 class CheckpointError(ValueError):
-    """A file that holds something else, or not all, of what a loader expects."""
+    """A file that holds something else, or not all, of what a loader expects.
+
+    The message is a sentence or two. Names in it come out of files and off disks, so it is made
+    printable here, where all such messages pass.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
-def describe(keys: Mapping[str, Any]) -> str:
+class UnknownWeightsError(CheckpointError):
+    """Weights that are not what a loader expects. A method knows no signatures but its own, so
+    whoever knows them all (registry.py) says what the file is instead."""
+
+    def __init__(
+        self,
+        keys: Iterable[str],
+        file: str,
+        expected: str,
+        advice: str,
+        signatures: Sequence[Signature] = GENERIC,
+    ) -> None:
+        self.parts = (tuple(keys), file, expected, advice)
+        found = describe(self.parts[0], signatures)
+        super().__init__(f"{file} is not {expected}: this is {found}. {advice}")
+
+    def named(self, signatures: Sequence[Signature]) -> UnknownWeightsError:
+        """The same, told by these signatures."""
+        return UnknownWeightsError(*self.parts, signatures=signatures)
+
+
+def describe(keys: Iterable[str], signatures: Sequence[Signature] = GENERIC) -> str:
     """What a state dict is, in words that go after "this is"."""
-    for fragments, name in SIGNATURES:
-        if all(any(fragment in key for key in keys) for fragment in fragments):
-            return name
+    keys = list(keys)
+    for signature in signatures:
+        if signature.fits(keys):
+            return signature.what
     if not keys:
         return "a file without any weights"
-    return f"an unknown model (first of {len(keys)} keys: {_first(keys)})"
+    return f"an unknown model (first of {len(keys)} keys: {few(keys)})"
 
 
 def unwrapped(contents: object) -> StateDict:
-    """The tensors of a checkpoint, out of its wrapping and without DataParallel's `module.`."""
-    while isinstance(contents, Mapping):
+    """The tensors of a checkpoint, out of its wrapping and under the names that they had before
+    PyTorch's wrappers (`module.`, `_orig_mod.`) were around the network or parts of it."""
+    for _ in range(MAX_WRAPPINGS):
+        if not isinstance(contents, Mapping):
+            return {}
         inside = next((w for w in WRAPPINGS if isinstance(contents.get(w), Mapping)), None)
         if inside is None:
             break
         contents = contents[inside]
-    if not isinstance(contents, Mapping):
-        return {}
+    assert isinstance(contents, Mapping)
     weights = {str(key): value for key, value in contents.items() if isinstance(value, Tensor)}
-    if weights and all(key.startswith("module.") for key in weights):
-        return with_prefix(weights, "module.")
-    return weights
+    bare = {_bare(key): value for key, value in weights.items()}
+    if len(bare) != len(weights):  # wrapped and not, side by side: not ours to choose
+        return weights
+    if bare.keys() != weights.keys():
+        bare.pop("n_averaged", None)  # AveragedModel counts there
+    return bare
+
+
+def _bare(key: str) -> str:
+    parts = key.split(".")
+    if WRAPPERS.isdisjoint(parts):
+        return key
+    return ".".join(part for part in parts if part not in WRAPPERS)
 
 
 def with_prefix(weights: StateDict, prefix: str) -> StateDict:
@@ -79,7 +137,8 @@ def with_prefix(weights: StateDict, prefix: str) -> StateDict:
 
 
 def check_layout(weights: StateDict, layout: Layout, file: str, expected: str, advice: str) -> None:
-    """Raises CheckpointError, one sentence with what was found, unless keys and shapes agree."""
+    """Raises CheckpointError, one sentence with what was found, unless keys and shapes agree and
+    every number is one."""
     missing = layout.keys() - weights.keys()
     unexpected = weights.keys() - layout.keys()
     reshaped = [
@@ -87,19 +146,40 @@ def check_layout(weights: StateDict, layout: Layout, file: str, expected: str, a
     ]
     problems = []
     if missing:
-        problems.append(f"{len(missing)} of {len(layout)} weights are missing ({_first(missing)})")
+        problems.append(f"{len(missing)} of {len(layout)} weights are missing ({few(missing)})")
     if unexpected:
-        problems.append(f"{len(unexpected)} do not belong to it ({_first(unexpected)})")
+        problems.append(f"{len(unexpected)} do not belong to it ({few(unexpected)})")
     if reshaped:
         key = reshaped[0]
         problems.append(
             f"{len(reshaped)} have another shape ({key} is {tuple(weights[key].shape)}, "
             f"expected {layout[key]})"
         )
+    if not problems and (broken := not_finite(weights)):
+        problems.append(not_finite_words(broken, len(weights)))
     if problems:
         raise CheckpointError(f"{file} is not {expected}: {', '.join(problems)}. {advice}")
 
 
-def _first(keys: object, count: int = 3) -> str:
-    names = sorted(keys)  # type: ignore[arg-type]
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+def not_finite(weights: Mapping[str, Tensor], sample: int | None = None) -> list[str]:
+    """Keys of the weights that hold NaN or infinity. sample: look only at so many numbers at the
+    beginning of each."""
+    return [key for key, value in weights.items() if not _is_finite(value, sample)]
+
+
+def not_finite_words(keys: Sequence[str], count: int) -> str:
+    """A finding of `not_finite` in words. count: of all weights."""
+    return f"{len(keys)} of {count} weights are not finite (first: {few(keys[:1])})"
+
+
+def _is_finite(value: Tensor, sample: int | None) -> bool:
+    if value.is_meta or not value.numel() or not (value.is_floating_point() or value.is_complex()):
+        return True
+    value = value.detach()
+    numbers = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
+    if sample is not None and value.is_contiguous():
+        numbers = numbers.flatten()[:sample]
+    if numbers.element_size() == 1:  # float8 knows no minimum
+        numbers = numbers.half()
+    # One pass without a mask of the same size, and NaN is passed on.
+    return all(math.isfinite(bound) for bound in map(float, torch.aminmax(numbers)))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from ..common.layout import Shapes, attention_shapes, conv_shapes, linear_shapes, norm_shapes
 from ..common.state_dict import (
-    CheckpointError,
     StateDict,
+    UnknownWeightsError,
     check_layout,
-    describe,
     unwrapped,
     with_prefix,
 )
@@ -119,6 +118,6 @@ def convert(contents: object, file: str = "The file", config: ControlConfig = SD
     """
     weights, control = _control_part(contents)
     if not matches(contents, config):
-        raise CheckpointError(f"{file} is not {EXPECTED}: this is {describe(weights)}. {ADVICE}")
+        raise UnknownWeightsError(weights, file, EXPECTED, ADVICE)
     check_layout(control, layout(config), file, EXPECTED, ADVICE)
     return control

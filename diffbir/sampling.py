@@ -8,29 +8,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from ..common.sampling import Denoise, Noise
+from ..common.sampling import Denoise
+from ..common.schedule import LAST, TRAINING_STEPS
 
 
-def spaced_ddpm(denoise: Denoise, x: Tensor, sigmas: Sequence[float], noise: Noise) -> Tensor:
-    """Spaced DDPM with the small fixed variance (Nichol & Dhariwal 2021; DiffBIR v1 and v2;
-    SeeSR's DDPM is the same).
+def growing_cfg(cfg: float, timestep: float) -> float:
+    """DiffBIR's `rescale_cfg`: 1 at pure noise, cfg + 1 at the clean end (spec 4.5)."""
+    done = (TRAINING_STEPS - timestep) / TRAINING_STEPS
+    return 1 + cfg * (1 - math.cos(math.pi * done**5)) / 2
 
-    With r = (sigma' / sigma)^2 the posterior of Ho et al. 2020, eq. 7, multiplied by
-    sqrt(1 + sigma'^2), is N((1 - r) x0 + r x, sigma'^2 (1 - r)).
-    x: B C H W at sigmas[0]; sigmas: descending. Returns x at sigmas[-1].
-    """
-    for i, (sigma, sigma_next) in enumerate(pairwise(sigmas)):
-        x0 = denoise(x, i)
-        ratio = (sigma_next / sigma) ** 2
-        x = (1 - ratio) * x0 + ratio * x
-        if sigma_next > 0:
-            x = x + sigma_next * math.sqrt(1 - ratio) * noise(i)
-    return x
+
+def spaced_timesteps(steps: int) -> list[int]:
+    """DiffBIR's spaced DDPM: 999 down to 0, both included, in equal strides."""
+    if steps == 1:
+        raise ValueError(
+            "DiffBIR's spaced schedule has its first and its last step fixed, so 1 step is too "
+            "few. Use 2 or more."
+        )
+    timesteps, position = [], 0.0
+    for _ in range(steps):
+        timesteps.append(round(position))
+        position += LAST / (steps - 1)
+    return timesteps[::-1]
+
+
+def edm_timesteps(steps: int) -> list[int]:
+    """DiffBIR's EDM samplers: 999 downwards in equal strides, 0 excluded."""
+    return [math.floor(i * (-LAST / steps) + LAST) for i in range(steps)]
+
+
+def ddim_timesteps(steps: int) -> list[int]:
+    """DiffBIR's DDIM: 1, 1 + stride, ..., reversed. More than `steps` of them where `steps` does
+    not divide 1000."""
+    stride = TRAINING_STEPS // steps
+    if stride == 0 or 1 + LAST // stride * stride > LAST:
+        raise ValueError(
+            f"DDIM as DiffBIR runs it cannot take {steps} steps: its list would begin at timestep "
+            "1000, outside the model's 0..999. Choose a number that divides 1000, such as 20 or 50."
+        )
+    return [1 + i * stride for i in range(LAST // stride + 1)][::-1]
+
+
+def dpm_solver_timesteps(steps: int) -> list[float]:
+    """DPM-Solver's `time_uniform`: fractions, 999 downwards in equal strides, 0 excluded."""
+    return [LAST * (steps - i) / steps for i in range(steps)]
 
 
 def dpm_solver_m2(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:

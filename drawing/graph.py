@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from .files import FILES, file_row
+from .. import registry
+from .files import file_row
 from .notes_zh import NOTES
 
 Json = dict[str, Any]
@@ -111,7 +112,9 @@ class Graph:
         height = 20 + 20 * max(sockets, outputs)
         height += sum(110 if o.get("multiline") else 28 for _, o in widgets)
         height += PICTURES.get(kind, 0)
-        models = tuple(value for value in inputs.values() if value in FILES) if inputs else ()
+        models = (
+            tuple(value for value in inputs.values() if value in registry.files()) if inputs else ()
+        )
         if kind == "RestorationFaceCrop":
             models = ("face_detection_yunet_2023mar.onnx",)
         node = Node(
@@ -222,8 +225,9 @@ class Graph:
             "Node name for S&R": node.kind,
         }
         if node.models:
+            files = registry.files()
             properties["models"] = [
-                {"name": name, "url": FILES[name][0], "directory": FILES[name][1]}
+                {"name": name, "url": files[name].url, "directory": files[name].folder}
                 for name in node.models
             ]
         return {

@@ -40,9 +40,10 @@ def damaged(picture: Image.Image, preset: str = "realesrgan", seed: int = 1) -> 
 
     from restoration.common.degradation import degrade
     from restoration.common.jpeg import jpeg_round_trip
+    from restoration.registry import presets
 
     pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0)[None] / 255
-    small = degrade(pixels, preset, [seed], "quarter_size", jpeg_round_trip, lambda: None)
+    small = degrade(pixels, presets()[preset], [seed], "quarter_size", jpeg_round_trip, lambda: None)
     return Image.fromarray((small[0].movedim(0, -1) * 255).byte().numpy())
 
 

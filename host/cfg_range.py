@@ -9,14 +9,15 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..common.schedule import growing_cfg
 from .sampling import PercentRange, in_range
 from .x0_guidance import KEY, Args
 
 
-def guide_only(patched: Any, percent: PercentRange, growing: bool) -> None:
+def guide_only(
+    patched: Any, percent: PercentRange, growth: Callable[[float, float], float] | None = None
+) -> None:
     """Patches a clone: CFG only inside `percent`; outside it is 1 and the unconditional branch is
-    not run at all. growing: the scale follows DiffBIR's `rescale_cfg`.
+    not run at all. growth: (cfg, timestep) -> the scale there.
 
     Both work by moving the unconditional prediction, before the guider combines the two: so they
     go with every CFG formula and every post-CFG patch, in any order of nodes.
@@ -47,10 +48,10 @@ def guide_only(patched: Any, percent: PercentRange, growing: bool) -> None:
         model_sampling = args["model"].model_sampling
         if outside(args["model"], args["sigma"]):
             out[1] = cond.clone()
-        elif growing and scale > 1:
+        elif growth is not None and scale > 1:
             # uncond + w (cond - uncond), for a guider that will use `scale` instead of w.
             timestep = float(model_sampling.timestep(args["sigma"].flatten()[:1])[0])
-            share = (growing_cfg(scale, timestep) - 1) / (scale - 1)
+            share = (growth(scale, timestep) - 1) / (scale - 1)
             out[1] = torch.lerp(cond, uncond, share)
         return out
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any
 
 import comfy.model_sampling as ms
 import comfy.sample
@@ -13,21 +13,18 @@ from comfy.samplers import KSAMPLER
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..common.diffusion import q_sample
 from ..common.images import match_batch
 from ..common.latents import from_latent
-from ..common.sampling import Denoise, Noise, derived_seed, step_noise
+from ..common.sampling import Sampler, Start, StartPoint, derived_seed, step_noise
 from ..common.schedule import (
     LAST,
     TRAINING_STEPS,
+    Schedule,
     has_zero_terminal_snr,
     schedule_sigmas,
     signal,
 )
-from ..diffbir.sampling import dpm_solver_m2, spaced_ddpm
-from ..pasd.sampling import unipc
 
-Start = Literal["diffbir", "seesr", "pasd", "noise"]
 PercentRange = tuple[float, float]
 LatentDict = dict[str, Any]
 
@@ -70,7 +67,7 @@ def training_table(model_sampling: Any) -> Tensor:
     return table
 
 
-def restoration_sigmas(model: Any, schedule: str, steps: int, denoise: float = 1.0) -> Tensor:
+def restoration_sigmas(model: Any, schedule: Schedule, steps: int, denoise: float = 1.0) -> Tensor:
     """SIGMAS of an authors' schedule for this model. denoise below 1 keeps the last `steps` steps
     of a longer schedule, as the host's own schedulers do."""
     table = training_table(model.get_model_object("model_sampling"))
@@ -132,11 +129,8 @@ def embedded_start(
 ) -> tuple[StartNoise, LatentDict]:
     """The start point of a run as NOISE, and as the LATENT for a sampler that adds no noise.
 
-    latent: the encoded low-quality or stage-1 picture. Every image starts from itself. With
-    A the cumulative product at timestep 999, z the latent and n noise (VP scale):
-    `diffbir`, `seesr`: sqrt(A) z + sqrt(1 - A) n, also where the first step is below 999.
-    `pasd`: the same at the first step's level, then once more with new noise at `noise_level`.
-    `noise`: n. same_noise: n is the first image's for all (frames of a video).
+    latent: the encoded low-quality or stage-1 picture; every image starts from itself. noise_level:
+    see `StartPoint`. same_noise: all images get the first one's (frames of a video).
     """
     if sigmas.ndim != 1 or not sigmas.isfinite().all():
         raise ValueError(
@@ -167,25 +161,21 @@ def embedded_start(
                 f"The start point was made from a latent of {own[1]}x{own[0]}, but the sampler's "
                 f"latent is {wanted[1]}x{wanted[0]}. Wire the same LATENT to both."
             )
-        n = noise(like, seed)
-        if start == "noise":
-            return n
-        low_quality = match_batch(z, n.shape[0], "latent").to(n.device)
-        if start == "pasd":
-            n2 = noise(like, derived_seed(seed, "PASD second noise"))
-            once = q_sample(low_quality, n, first_signal)
-            return q_sample(once, n2, signal(table, noise_level))
-        return q_sample(low_quality, n, last_signal)
+
+        def unit_noise(purpose: str) -> Tensor:
+            return noise(like, derived_seed(seed, purpose) if purpose else seed)
+
+        def picture() -> Tensor:
+            return match_batch(z, like["samples"].shape[0], "latent").cpu()  # as the host's noise
+
+        return start(StartPoint(picture, unit_noise, table, first_signal, noise_level))
 
     source = StartNoise(model, first, seed, build)
     noised = {key: value for key, value in latent.items() if key != "noise_mask"}
     return source, noised | {"samples": format_.process_out(source.point(latent))}
 
 
-Run = Callable[[Denoise, Tensor, Sequence[float], Noise], Tensor]
-
-
-def _sampler_function(run: Run) -> Callable[..., Tensor]:
+def _sampler_function(run: Sampler) -> Callable[..., Tensor]:
     """A sampler of `common.sampling`'s form as a function that the host's KSAMPLER calls."""
 
     @torch.no_grad()
@@ -243,19 +233,7 @@ def _at_infinity(
     return x, sigmas, {**extra_args, "model_options": options}
 
 
-def _without_noise(run: Callable[[Denoise, Tensor, Sequence[float]], Tensor]) -> Run:
-    return lambda denoise, x, sigmas, noise: run(denoise, x, sigmas)
-
-
-SAMPLERS: dict[str, Run] = {
-    "diffbir_spaced": spaced_ddpm,
-    "diffbir_dpmpp_m2": _without_noise(dpm_solver_m2),
-    "pasd_unipc": _without_noise(unipc),
-    "seesr_ddpm": spaced_ddpm,
-}
-
-
-def restoration_sampler(name: str, **options: Any) -> KSAMPLER:
-    """SAMPLER by the name of `SAMPLERS`. options: `noise_sampler`, as the host's samplers take it;
+def restoration_sampler(run: Sampler, **options: Any) -> KSAMPLER:
+    """SAMPLER of one of the methods' own. options: `noise_sampler`, as the host's samplers take it;
     `same_noise`: every image gets the first one's."""
-    return KSAMPLER(_sampler_function(SAMPLERS[name]), options)
+    return KSAMPLER(_sampler_function(run), options)

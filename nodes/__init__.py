@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,28 +13,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-THEMES = (
-    "restoration",
-    "diffbir",
-    "pasd",
-    "seesr",
-    "color",
-    "sampling",
-    "guidance",
-    "faces",
-    "tiling",
-    "vae",
-    "prompt",
-    "style",
-    "evaluate",
-)
+
+def themes() -> list[str]:
+    """The files beside this one."""
+    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    return [name for name in names if name != "__init__"]
 
 
-def load_nodes(themes: tuple[str, ...] = THEMES) -> list[type[io.ComfyNode]]:
+def load_nodes(names: Sequence[str] | None = None) -> list[type[io.ComfyNode]]:
     """Node classes of all theme files. A file that fails to import costs only its own nodes:
     its traceback is logged and the others still load."""
     nodes: list[type[io.ComfyNode]] = []
-    for theme in themes:
+    for theme in themes() if names is None else names:
         try:
             nodes += importlib.import_module(f".{theme}", __name__).NODES
         except Exception:

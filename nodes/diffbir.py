@@ -13,6 +13,7 @@ from ..diffbir.load import load_diffbir_control
 from ..host.areas import Conditioning
 from ..host.loading import fingerprint, model_files
 from ..host.schema import CheckedNode, FileInput, fidelity_input, percent_range, schema
+from ..registry import naming
 
 FOLDER = "controlnet"
 
@@ -51,7 +52,8 @@ class DiffBIRControlLoader(CheckedNode):
 
     @classmethod
     def execute(cls, control_net_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_diffbir_control(control_net_name))
+        with naming():
+            return io.NodeOutput(load_diffbir_control(control_net_name))
 
 
 class LAControlApply(CheckedNode):

@@ -8,12 +8,13 @@ import comfy.utils
 from comfy_api.latest import io, ui
 from torch import Tensor
 
+from .. import registry
 from ..common.consistency import lr_consistency
-from ..common.degradation import RECIPES, OutputSize, degrade, draw_plan
+from ..common.degradation import OutputSize, degrade, draw_plan
 from ..common.images import from_image, match_batch, to_image
 from ..common.jpeg import jpeg_round_trip
 from ..common.lpips import perceptual_distance
-from ..common.metrics import psnr, ssim
+from ..common.metrics import luma_psnr, luma_ssim
 from ..common.resample import resize
 from ..host.schema import CheckedNode, schema
 
@@ -35,7 +36,7 @@ class RealWorldDegradation(CheckedNode):
                 io.Image.Input("image", tooltip="The clean picture. Any size; alpha is kept."),
                 io.Combo.Input(
                     "preset",
-                    options=list(RECIPES),
+                    options=list(registry.presets()),
                     default="realesrgan",
                     tooltip="realesrgan: blur, resize, noise and JPEG, twice; also SeeSR's and that "
                     "of DiffBIR v1 and v2.1. pasd: the same, milder. diffbir_v2: strong blur and "
@@ -72,13 +73,14 @@ class RealWorldDegradation(CheckedNode):
     ) -> io.NodeOutput:
         pixels, alpha = from_image(image)
         seeds = [seed + row for row in range(pixels.shape[0])]
+        plan = registry.presets()[preset]
         bar = comfy.utils.ProgressBar(len(seeds))  # also what an interrupt comes through
         damaged = degrade(
-            pixels.clamp(0, 1), preset, seeds, output_size, jpeg_round_trip, lambda: bar.update(1)
+            pixels.clamp(0, 1), plan, seeds, output_size, jpeg_round_trip, lambda: bar.update(1)
         )
         if alpha is not None:
             alpha = resize(alpha, damaged.shape[-2], damaged.shape[-1])
-        steps = [f"seed {s}: {', '.join(map(str, draw_plan(preset, s)))}" for s in seeds]
+        steps = [f"seed {s}: {', '.join(map(str, draw_plan(plan, s)))}" for s in seeds]
         return io.NodeOutput(to_image(damaged, alpha), "\n".join(steps))
 
 
@@ -148,7 +150,7 @@ class RestorationMetrics(CheckedNode):
         result, _ = from_image(image)
         original, _ = from_image(reference, "reference")
         original = match_batch(original, result.shape[0], "reference")
-        chosen = {"psnr": psnr, "ssim": ssim}
+        chosen = {"psnr": luma_psnr, "ssim": luma_ssim}
         if lpips:
             chosen["lpips"] = perceptual_distance
         figures = {name: f(result, original, crop_border).tolist() for name, f in chosen.items()}

@@ -15,6 +15,7 @@ from ..host.schema import CheckedNode, FileInput, fidelity_input, percent_range,
 from ..pasd.attach import apply_pasd
 from ..pasd.load import load_pasd
 from ..pasd.run import preview_pyramid
+from ..registry import naming
 
 CATEGORY = "restoration/pasd"
 PASDModelType = io.Custom("PASD_MODEL")
@@ -64,7 +65,8 @@ class PASDLoader(CheckedNode):
 
     @classmethod
     def execute(cls, unet_name: str, control_net_name: str) -> io.NodeOutput:
-        return io.NodeOutput(load_pasd(unet_name, control_net_name))
+        with naming():
+            return io.NodeOutput(load_pasd(unet_name, control_net_name))
 
 
 class PACAControlApply(CheckedNode):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
+from .. import registry
 from ..common.images import from_image
-from ..common.prompts import PROMPT_STYLES, positive_prompt
 from ..common.prompts import negative_prompt as _negative
+from ..common.prompts import positive_prompt
 from ..host.folders import KIND
 from ..host.loading import fingerprint
 from ..host.schema import CheckedNode, FileInput, schema
@@ -119,7 +120,7 @@ class RestorationPrompt(CheckedNode):
             inputs=[
                 io.Combo.Input(
                     "style",
-                    options=list(PROMPT_STYLES),
+                    options=list(registry.prompts()),
                     default="diffbir_v2",
                     tooltip="Whose words to use; take the one of the weights you sample with. "
                     "plain: none, only what you enter here.",
@@ -185,7 +186,7 @@ class RestorationPrompt(CheckedNode):
         classes: str = "",
         objects: str = "",
     ) -> io.NodeOutput:
-        written = PROMPT_STYLES[style]
+        written = registry.prompts()[style]
         positive = positive_prompt(
             written,
             {

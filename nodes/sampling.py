@@ -7,12 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from .. import registry
 from ..common.fidelity import AUTHORS, noise_level
-from ..common.schedule import LAST, SCHEDULES
+from ..common.schedule import LAST
+from ..diffbir.sampling import growing_cfg
 from ..host.cfg_range import guide_only
 from ..host.sampling import (
-    SAMPLERS,
-    Start,
     embedded_start,
     restoration_sampler,
     restoration_sigmas,
@@ -45,7 +45,7 @@ class RestorationSigmas(CheckedNode):
                 io.Model.Input("model", tooltip="Stable Diffusion 1.x or 2.x: its noise levels."),
                 io.Combo.Input(
                     "schedule",
-                    options=list(SCHEDULES),
+                    options=list(registry.schedules()),
                     default="diffbir_spaced",
                     tooltip="Whose steps. diffbir_spaced: v1 and v2 (50 steps). diffbir_edm: v2.1 "
                     "(10 steps; sampler dpmpp_3m_sde). diffbir_ddim: with sampler euler. "
@@ -78,7 +78,9 @@ class RestorationSigmas(CheckedNode):
 
     @classmethod
     def execute(cls, model: Any, schedule: str, steps: int, denoise: float) -> io.NodeOutput:
-        return io.NodeOutput(restoration_sigmas(model, schedule, steps, denoise))
+        return io.NodeOutput(
+            restoration_sigmas(model, registry.schedules()[schedule], steps, denoise)
+        )
 
 
 class RestorationSampler(CheckedNode):
@@ -97,7 +99,7 @@ class RestorationSampler(CheckedNode):
             inputs=[
                 io.Combo.Input(
                     "sampler_name",
-                    options=list(SAMPLERS),
+                    options=list(registry.samplers()),
                     default="diffbir_spaced",
                     tooltip="diffbir_spaced: DiffBIR's DDPM, exact also for v2.1, where core's "
                     "ddpm is not; adds noise at every step. diffbir_dpmpp_m2: DPM-Solver, adds "
@@ -118,7 +120,9 @@ class RestorationSampler(CheckedNode):
 
     @classmethod
     def execute(cls, sampler_name: str, same_noise: bool = False) -> io.NodeOutput:
-        return io.NodeOutput(restoration_sampler(sampler_name, same_noise=same_noise))
+        return io.NodeOutput(
+            restoration_sampler(registry.samplers()[sampler_name], same_noise=same_noise)
+        )
 
 
 class RestorationCFG(CheckedNode):
@@ -158,7 +162,7 @@ class RestorationCFG(CheckedNode):
         cls, model: Any, rescale: bool, start_percent: float, end_percent: float
     ) -> io.NodeOutput:
         patched = model.clone()
-        guide_only(patched, (start_percent, end_percent), rescale)
+        guide_only(patched, (start_percent, end_percent), growing_cfg if rescale else None)
         return io.NodeOutput(patched)
 
 
@@ -198,7 +202,7 @@ class LREmbeddedNoise(CheckedNode):
                 ),
                 io.Combo.Input(
                     "start",
-                    options=["seesr", "pasd", "diffbir", "noise"],
+                    options=list(registry.starts()),
                     default="seesr",
                     tooltip="seesr: SeeSR's LR embedding. pasd: noised twice, see "
                     "added_noise_level. diffbir: DiffBIR's option cond, for v1 and v2; with v2.1 "
@@ -243,13 +247,14 @@ class LREmbeddedNoise(CheckedNode):
         latent: dict[str, Any],
         seed: int,
         sigmas: Tensor,
-        start: Start,
+        start: str,
         added_noise_level: int = 900,
         same_noise: bool = False,
         fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
         level = noise_level(added_noise_level, LAST, fidelity)
-        return io.NodeOutput(*embedded_start(model, latent, seed, sigmas, start, level, same_noise))
+        begin = registry.starts()[start]
+        return io.NodeOutput(*embedded_start(model, latent, seed, sigmas, begin, level, same_noise))
 
 
 NODES: list[type[io.ComfyNode]] = [

@@ -12,6 +12,7 @@ from ..common.images import from_image
 from ..host.folders import KIND, SAME_FILE, network_files
 from ..host.loading import fingerprint
 from ..host.schema import CheckedNode, FileInput, fidelity_input, percent_range, schema
+from ..registry import naming
 from ..seesr.attach import apply_seesr
 from ..seesr.load import load_seesr
 from ..tagger.load import NO_LORA, load_tagger
@@ -73,7 +74,8 @@ class DAPELoader(CheckedNode):
 
     @classmethod
     def execute(cls, ram_name: str, dape_name: str, lora_strength: float) -> io.NodeOutput:
-        return io.NodeOutput(load_tagger(ram_name, dape_name, lora_strength))
+        with naming():
+            return io.NodeOutput(load_tagger(ram_name, dape_name, lora_strength))
 
 
 class DAPETagger(CheckedNode):
@@ -230,7 +232,8 @@ class SeeSRLoader(CheckedNode):
     def execute(
         cls, unet_name: str, control_net_name: str, model: Any | None = None
     ) -> io.NodeOutput:
-        return io.NodeOutput(*load_seesr(unet_name, control_net_name, model))
+        with naming():
+            return io.NodeOutput(*load_seesr(unet_name, control_net_name, model))
 
 
 class SeeSRControlApply(CheckedNode):

@@ -10,7 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..common.state_dict import CheckpointError, StateDict, describe, unwrapped, with_prefix
+from ..common.state_dict import (
+    CheckpointError,
+    StateDict,
+    UnknownWeightsError,
+    unwrapped,
+    with_prefix,
+)
 from .config import Layer, PASDConfig, Variant
 
 UNET_PREFIX = "unet."
@@ -60,7 +66,6 @@ def added_part(contents: object, file: str = "The file") -> tuple[Variant, State
     weights = _part(contents, UNET_PREFIX)
     variant = variant_of(weights)
     if variant is None:
-        what = describe(weights)
         if any(key.startswith(ENCODER_PREFIX) for key in weights):
             advice = "It belongs into control_net_name; choose the file in the folder unet."
         elif any(key.startswith(("up_blocks.", "model.diffusion_model.")) for key in weights):
@@ -70,7 +75,7 @@ def added_part(contents: object, file: str = "The file") -> tuple[Variant, State
             )
         else:
             advice = ADVICE
-        raise CheckpointError(f"{file} is not {UNET_EXPECTED}: this is {what}. {advice}")
+        raise UnknownWeightsError(weights, file, UNET_EXPECTED, advice)
     return variant, {key: value for key, value in weights.items() if is_added(key)}
 
 
@@ -81,12 +86,9 @@ def control_part(contents: object, file: str = "The file") -> tuple[StateDict, S
     encoder = with_prefix(weights, ENCODER_PREFIX)
     foreign = any(".image_attentions." in key for key in weights)  # SeeSR has the same encoder
     if not encoder or foreign or "controlnet_mid_block.weight" not in weights:
-        what = describe(weights)
         swapped = variant_of(weights) is not None
         advice = "It belongs into unet_name; choose the file in the folder controlnet."
-        raise CheckpointError(
-            f"{file} is not {CONTROL_EXPECTED}: this is {what}. {advice if swapped else ADVICE}"
-        )
+        raise UnknownWeightsError(weights, file, CONTROL_EXPECTED, advice if swapped else ADVICE)
     rest = {k: value for k, value in weights.items() if not k.startswith(ENCODER_PREFIX)}
     return rest, encoder
 

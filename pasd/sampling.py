@@ -1,4 +1,4 @@
-"""UniPC as PASD runs it, in the host's scale x = x0 + sigma noise."""
+"""PASD's steps, its UniPC (in the host's scale x = x0 + sigma noise) and its start point."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..common.sampling import Denoise
+from ..common.diffusion import q_sample
+from ..common.sampling import Denoise, StartPoint
+from ..common.schedule import LAST, signal
 
 
 def unipc(denoise: Denoise, x: Tensor, sigmas: Sequence[float]) -> Tensor:
@@ -55,3 +57,15 @@ def _correct(
         earlier = (predictions[-3] - predictions[-2]) / r
         correction = (b1 - b2) / (1 - r) * earlier + (b2 - r * b1) / (1 - r) * change
     return torch.lerp(predictions[-2] + correction, start, sigmas[-1] / sigmas[-2])
+
+
+def unipc_timesteps(steps: int) -> list[int]:
+    """PASD's UniPC (diffusers' "linspace"): 999 downwards in equal strides, 0 excluded."""
+    return [round(i * (LAST / steps)) for i in range(steps, 0, -1)]
+
+
+def twice_noised(point: StartPoint) -> Tensor:
+    """The picture under noise at the run's first level, then once more with new noise at the
+    user's level."""
+    once = q_sample(point.picture(), point.noise(""), point.first_signal)
+    return q_sample(once, point.noise("PASD second noise"), signal(point.table, point.noise_level))

@@ -4,9 +4,8 @@ text transformer (`attentions`) has a second one behind it (`image_attentions`).
 from __future__ import annotations
 
 from ..common.state_dict import (
-    CheckpointError,
     StateDict,
-    describe,
+    UnknownWeightsError,
     unwrapped,
     with_prefix,
 )
@@ -53,9 +52,7 @@ def unet_parts(contents: object, file: str = "The file") -> tuple[StateDict, Sta
         advice = ADVICE
         if has_rca:
             advice = "It belongs into control_net_name; choose the file in the folder unet."
-        raise CheckpointError(
-            f"{file} is not {UNET_EXPECTED}: this is {describe(weights)}. {advice}"
-        )
+        raise UnknownWeightsError(weights, file, UNET_EXPECTED, advice)
     added = {key: value for key, value in weights.items() if ADDED in key}
     return {key: value for key, value in weights.items() if ADDED not in key}, added
 
@@ -69,7 +66,5 @@ def control_part(contents: object, file: str = "The file") -> StateDict:
         advice = ADVICE
         if has_rca:
             advice = "It belongs into unet_name; choose the file in the folder controlnet."
-        raise CheckpointError(
-            f"{file} is not {CONTROL_EXPECTED}: this is {describe(weights)}. {advice}"
-        )
+        raise UnknownWeightsError(weights, file, CONTROL_EXPECTED, advice)
     return weights

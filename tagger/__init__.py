@@ -1,1 +1,43 @@
 """The tagger RAM with DAPE (SeeSR), and what else puts a picture into words."""
+
+from ..common.bases import HF
+from ..common.method import Method, WeightFile
+from ..common.state_dict import Signature
+from .config import TAG_LISTS
+
+METHOD = Method(
+    name="tagger",
+    title="the tagger",
+    files=(
+        WeightFile(
+            "DAPE.pth",
+            f"{HF}/alexnasa/SEESR/resolve/main/DAPE.pth",
+            "restoration",
+            7_000_000,
+            "Apache-2.0",
+        ),
+        WeightFile(
+            "ram_swin_large_14m.pth",
+            f"{HF}/spaces/xinyu1205/recognize-anything/resolve/main/ram_swin_large_14m.pth",
+            "restoration",
+            5_600_000_000,
+            "Apache-2.0",
+        ),
+        *(
+            WeightFile(
+                name,
+                f"https://github.com/cswry/SeeSR/raw/main/ram/data/{name}",
+                "restoration",
+                100_000,
+                "Apache-2.0",
+                sha256,
+            )
+            for name, sha256 in TAG_LISTS.items()
+        ),
+    ),
+    signatures=(
+        Signature(("visual_encoder.", ".lora_A"), "SeeSR's DAPE, a LoRA for RAM"),
+        Signature(("visual_encoder.", "tagging_head."), "the tagger RAM", without=(".lora_A",)),
+        Signature(("visual_encoder.", "vision_multi."), "the tagger RAM", without=(".lora_A",)),
+    ),
+)

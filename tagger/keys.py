@@ -11,8 +11,8 @@ from ..common.state_dict import (
     CheckpointError,
     Layout,
     StateDict,
+    UnknownWeightsError,
     check_layout,
-    describe,
     unwrapped,
 )
 
@@ -45,7 +45,7 @@ def ram_weights(contents: object, layout: Layout, file: str = "The file") -> Sta
         for key, value in unwrapped(contents).items()
     }
     if not any(key in layout for key in weights) or any(".lora_" in key for key in weights):
-        raise CheckpointError(f"{file} is not RAM: this is {describe(weights)}. {RAM_ADVICE}")
+        raise UnknownWeightsError(weights, file, "RAM", RAM_ADVICE)
     needed = {key: value for key, value in weights.items() if key in layout}
     check_layout(needed, layout, file, "the tagger RAM (Swin-L, 14M images)", RAM_ADVICE)
     return needed
@@ -75,7 +75,7 @@ def dape_pairs(
         layout[f"{base}lora_B"] = (outputs // 3 * 2 if parts == 2 else outputs, LORA_RANK)
     needed = {key: value for key, value in lora.items() if key in layout}
     if not needed:
-        raise CheckpointError(f"{file} is not DAPE: this is {describe(lora)}. {DAPE_ADVICE}")
+        raise UnknownWeightsError(lora, file, "DAPE", DAPE_ADVICE)
     check_layout(needed, layout, file, "the LoRA DAPE for RAM", DAPE_ADVICE)
     bases = [key.removesuffix("weight") for key in targets]
     return {f"{b}weight": (needed[f"{b}lora_A"], needed[f"{b}lora_B"]) for b in bases}

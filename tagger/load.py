@@ -26,7 +26,7 @@ from ..host.folders import (
     register_folders,
     restoration_folder,
 )
-from ..host.loading import DAMAGE, managed, model_files, read_file
+from ..host.loading import managed, model_files, read_file
 from .config import RAM, TAG_LISTS, TaggerConfig
 from .keys import dape_pairs, merge_dape, ram_weights
 from .ram import Tagger, tagger_input
@@ -93,9 +93,6 @@ BEAMS, CAPTION_TOKENS = 3, 30
 """How the library behind PASD's BLIP searches for a caption."""
 LOCAL = {"local_files_only": True, "trust_remote_code": False}
 """Nothing is fetched while a graph runs, and no code out of a model folder is run."""
-UNLOADABLE = (*DAMAGE, AttributeError, ImportError, OSError)
-"""What transformers raises for a folder that is damaged, incomplete or of another kind."""
-
 Describe = Callable[[Tensor], str]
 """3 H W in 0..1, on the CPU -> words."""
 
@@ -260,7 +257,7 @@ def _load_folder(
         )
         processor = AutoImageProcessor.from_pretrained(folder, **LOCAL)
         tokenizer = AutoTokenizer.from_pretrained(folder, **LOCAL) if with_tokenizer else None
-    except UNLOADABLE as error:
+    except Exception as error:  # which one depends on what is damaged, and on the library
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         raise CheckpointError(
             f"The folder {name} cannot be used as {expected}: {reason.strip()} It needs "

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from restoration.common import degradation
 from restoration.common.degradation import (
-    RECIPES,
     Blur,
     GaussianNoise,
     JpegFile,
@@ -23,6 +21,7 @@ from restoration.common.degradation import (
     draw_plan,
 )
 from restoration.common.jpeg import jpeg_round_trip
+from restoration.registry import presets
 
 DRAWS = 4000
 FIRST_KERNELS = {
@@ -63,7 +62,7 @@ FIRST_ORDER = {
 
 
 def plans(recipe: str) -> list[tuple]:
-    return [draw_plan(recipe, seed) for seed in range(DRAWS)]
+    return [draw_plan(presets()[recipe], seed) for seed in range(DRAWS)]
 
 
 def assert_share(found: int, total: int, expected: float) -> None:
@@ -194,10 +193,8 @@ def test_diffbirs_single_pass_has_its_table(recipe: str) -> None:
     assert_uniform(qualities, low + 0.5, high - 0.5)
 
 
-def test_every_recipe_is_tested_and_no_other_name_is_taken() -> None:
-    assert set(RECIPES) == set(SECOND_ORDER) | set(FIRST_ORDER)
-    with pytest.raises(ValueError, match="Unknown degradation 'rain': choose one of realesrgan"):
-        draw_plan("rain", 0)
+def test_every_preset_is_tested() -> None:
+    assert set(presets()) == set(SECOND_ORDER) | set(FIRST_ORDER)
 
 
 def scene(seed: int = 0, height: int = 96, width: int = 96) -> Scene:
@@ -284,10 +281,10 @@ def test_jpeg_is_a_real_one_with_halved_colour() -> None:
 
 
 def run(pixels, recipe, seeds, size="quarter_size") -> torch.Tensor:
-    return degrade(pixels, recipe, seeds, size, jpeg_round_trip)
+    return degrade(pixels, presets()[recipe], seeds, size, jpeg_round_trip)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", presets())
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (17, 64), (97, 50)])
 def test_any_size_in_and_the_asked_size_out(recipe: str, shape: tuple[int, int]) -> None:
     pixels = torch.rand(2, 3, *shape)
@@ -300,7 +297,7 @@ def test_any_size_in_and_the_asked_size_out(recipe: str, shape: tuple[int, int])
             assert torch.allclose(damaged * 255, (damaged * 255).round(), atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", presets())
 def test_a_seed_gives_one_picture_at_any_place_of_a_batch(recipe: str) -> None:
     batch = torch.rand(3, 3, 64, 48)
     seeds = [5, 2**64 + 1, 5]
@@ -308,12 +305,12 @@ def test_a_seed_gives_one_picture_at_any_place_of_a_batch(recipe: str) -> None:
     for row, seed in enumerate(seeds):
         assert torch.equal(run(batch[row : row + 1], recipe, [seed]), together[row : row + 1])
     assert torch.equal(run(batch.flip(0), recipe, seeds[::-1]), together.flip(0))
-    assert draw_plan(recipe, 2**64 + 1) != draw_plan(recipe, 1)
+    assert draw_plan(presets()[recipe], 2**64 + 1) != draw_plan(presets()[recipe], 1)
     same = run(batch[:1].expand(2, -1, -1, -1), recipe, [5, 6])
     assert not torch.equal(same[0], same[1])
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", presets())
 def test_the_global_generators_are_neither_used_nor_moved(recipe: str) -> None:
     pixels = torch.rand(1, 3, 40, 40)
     before = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()
@@ -339,16 +336,15 @@ def test_the_plan_is_carried_out_step_by_step_and_printed(monkeypatch) -> None:
         def draw(self, rng):
             return (Mark(("a", 0.5)), Mark(("b", 0.5)))
 
-    monkeypatch.setitem(degradation.RECIPES, "marks", Recipe())
     calls = []
     pixels = torch.full((2, 3, 8, 12), 0.8)
     result = degrade(
-        pixels, "marks", [7, 8], "input_size", jpeg_round_trip, lambda: calls.append(1)
+        pixels, Recipe(), [7, 8], "input_size", jpeg_round_trip, lambda: calls.append(1)
     )
     assert torch.allclose(result, torch.full_like(result, 51 / 255))
     assert [s[:3] for s in seen] == [("a", 8, 12), ("b", 8, 12)] * 2 and len(calls) == 2
     assert len({s[3] for s in seen}) == 4, "every picture has its own noise"
-    words = ", ".join(map(str, draw_plan("realesrgan", 4)))
+    words = ", ".join(map(str, draw_plan(presets()["realesrgan"], 4)))
     assert words.startswith("blur generalized_iso 17 px, sigma 2.41, beta 0.83, resize area x0.58")
 
 

@@ -20,6 +20,7 @@ from restoration.common.schedule import (
 )
 from restoration.common.sizing import finish, prepare
 from restoration.diffbir.losses import STRENGTH, latent_mse_weight, mean_coef
+from restoration.registry import schedules
 
 GRID = [step / 100 for step in range(101)]
 
@@ -107,7 +108,7 @@ def test_closed_form_guidance_moves_every_step_in_proportion(side: int) -> None:
     of the way, at DiffBIR's example scale over its whole schedule."""
     elements = 4 * (side // 8) ** 2
     table = sigmas_from(scaled_linear_alphas())
-    sigmas = schedule_sigmas("diffbir_spaced", table, 50).tolist()
+    sigmas = schedule_sigmas(schedules()["diffbir_spaced"], table, 50).tolist()
     for sigma, after in pairwise(sigmas):
         coef = mean_coef(sigma, after)
         moves = [

@@ -5,19 +5,19 @@ from __future__ import annotations
 import pytest
 
 from restoration.common.prompts import (
-    PROMPT_STYLES,
     caption_text,
     class_text,
     negative_prompt,
     objects_text,
     positive_prompt,
 )
+from restoration.registry import prompts
 
 QUALITY = "clean, high-resolution, 8k"
 
 
 def positive(style: str, **parts: str) -> str:
-    return positive_prompt(PROMPT_STYLES[style], parts)  # type: ignore
+    return positive_prompt(prompts()[style], parts)  # type: ignore
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_diffbir_puts_the_caption_before_its_own_words() -> None:
 
 
 def test_parts_are_never_fused_and_blank_ones_leave_no_comma() -> None:
-    for style in PROMPT_STYLES:
+    for style in prompts():
         text = positive(style, caption=" a dog ", tags=" , ", classes="", prompt="x,")
         assert "dog," in text and ", ," not in text.replace(",clean", ", clean"), style
         assert "  " not in text
 
 
 def test_negative_prompts_are_the_published_ones() -> None:
-    texts = {name: negative_prompt(style) for name, style in PROMPT_STYLES.items()}
+    texts = {name: negative_prompt(style) for name, style in prompts().items()}
     assert texts["plain"] == texts["diffbir_v1"] == ""
     assert texts["diffbir_v2"] == (
         "low quality, blurry, low-resolution, noisy, unsharp, weird textures"
@@ -78,11 +78,11 @@ def test_negative_prompts_are_the_published_ones() -> None:
 
 
 def test_own_negative_words_stand_behind_the_authors() -> None:
-    assert negative_prompt(PROMPT_STYLES["plain"], " hat ") == "hat"
-    assert negative_prompt(PROMPT_STYLES["seesr"], "hat") == (
+    assert negative_prompt(prompts()["plain"], " hat ") == "hat"
+    assert negative_prompt(prompts()["seesr"], "hat") == (
         "dotted, noise, blur, lowres, smooth, hat"
     )
-    assert negative_prompt(PROMPT_STYLES["diffbir_v2.1"], "hat").endswith("over-smooth, hat")
+    assert negative_prompt(prompts()["diffbir_v2.1"], "hat").endswith("over-smooth, hat")
 
 
 @pytest.mark.parametrize(

@@ -10,33 +10,35 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from restoration import registry
 from restoration.common.schedule import (
-    SCHEDULES,
     TERMINAL_SIGMA,
-    ddim_timesteps,
-    edm_timesteps,
-    growing_cfg,
     has_zero_terminal_snr,
-    leading_timesteps,
-    posterior,
     scaled_linear_alphas,
     schedule_sigmas,
     schedule_timesteps,
     sigmas_at,
     sigmas_from,
     signal,
-    spaced_timesteps,
     timesteps_at,
-    trailing_timesteps,
-    unipc_timesteps,
     unrounded,
     zero_terminal_snr,
 )
+from restoration.diffbir.sampling import (
+    ddim_timesteps,
+    edm_timesteps,
+    growing_cfg,
+    spaced_timesteps,
+)
+from restoration.pasd.sampling import unipc_timesteps
+from restoration.seesr.sampling import leading_timesteps, trailing_timesteps
+from restoration.tests.posterior import posterior
 
 PLAIN = sigmas_from(scaled_linear_alphas()).float()
 ZERO_SNR = sigmas_from(zero_terminal_snr(scaled_linear_alphas())).clamp(max=4518.8).float()
 
 tables = pytest.mark.parametrize("table", [PLAIN, ZERO_SNR], ids=["plain", "zero SNR"])
+SCHEDULES = registry.schedules()
 schedules = pytest.mark.parametrize("name", SCHEDULES)
 
 
@@ -46,11 +48,11 @@ def test_sigmas_descend_to_the_end_for_every_step_count(name, table) -> None:
     accepted = 0
     for steps in range(1, 1001):
         try:
-            timesteps = schedule_timesteps(name, steps)
+            timesteps = schedule_timesteps(SCHEDULES[name], steps)
         except ValueError:
             continue
         accepted += 1
-        sigmas = schedule_sigmas(name, table, steps)
+        sigmas = schedule_sigmas(SCHEDULES[name], table, steps)
         assert sigmas.dtype == torch.float32 and len(sigmas) == len(timesteps) + 1
         assert (sigmas.diff() < 0).all(), steps
         assert sigmas[-1] == (0 if SCHEDULES[name].ends_clean else table[0])
@@ -59,10 +61,10 @@ def test_sigmas_descend_to_the_end_for_every_step_count(name, table) -> None:
 
 @schedules
 def test_integer_timesteps_take_the_models_own_sigmas(name) -> None:
-    timesteps = schedule_timesteps(name, 20)
+    timesteps = schedule_timesteps(SCHEDULES[name], 20)
     whole = [i for i, t in enumerate(timesteps) if t == int(t)]
     assert whole
-    sigmas = schedule_sigmas(name, PLAIN, 20)
+    sigmas = schedule_sigmas(SCHEDULES[name], PLAIN, 20)
     assert all(sigmas[i] == PLAIN[int(timesteps[i])] for i in whole)
 
 
@@ -77,7 +79,7 @@ def test_spaced_steps_accumulate_and_round_to_even() -> None:
 
 def test_spaced_needs_two_steps() -> None:
     with pytest.raises(ValueError, match="2 or more"):
-        schedule_timesteps("diffbir_spaced", 1)
+        schedule_timesteps(SCHEDULES["diffbir_spaced"], 1)
 
 
 def test_edm_and_unipc_steps_are_numpys_for_every_count() -> None:
@@ -111,7 +113,7 @@ def test_seesr_and_turbo_steps() -> None:
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"diffbir_ddim", "diffbir_dpmpp_m2"}))
 def test_more_steps_than_noise_levels_are_refused(name) -> None:
     with pytest.raises(ValueError, match="Use fewer"):
-        schedule_timesteps(name, 1001 if name == "diffbir_spaced" else 1500)
+        schedule_timesteps(SCHEDULES[name], 1001 if name == "diffbir_spaced" else 1500)
 
 
 def test_zero_terminal_snr_moves_only_the_noisy_end() -> None:
@@ -125,9 +127,9 @@ def test_zero_terminal_snr_moves_only_the_noisy_end() -> None:
 
 
 def test_an_infinite_first_level_becomes_finite() -> None:
-    assert schedule_sigmas("diffbir_edm", ZERO_SNR, 10)[0] == TERMINAL_SIGMA
-    assert schedule_sigmas("diffbir_edm", PLAIN, 10)[0] == PLAIN[-1]
-    assert schedule_sigmas("seesr_ddpm", ZERO_SNR, 50)[0] == ZERO_SNR[981]
+    assert schedule_sigmas(SCHEDULES["diffbir_edm"], ZERO_SNR, 10)[0] == TERMINAL_SIGMA
+    assert schedule_sigmas(SCHEDULES["diffbir_edm"], PLAIN, 10)[0] == PLAIN[-1]
+    assert schedule_sigmas(SCHEDULES["seesr_ddpm"], ZERO_SNR, 50)[0] == ZERO_SNR[981]
 
 
 def test_growing_guidance_is_the_authors_list() -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from restoration.common.state_dict import CheckpointError, describe
+from restoration.common.state_dict import CheckpointError
 from restoration.diffbir.config import ControlConfig
 from restoration.diffbir.keys import convert, layout, matches
+from restoration.registry import describe, naming
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -104,7 +105,7 @@ def test_all_manifests_are_tried() -> None:
 def test_refuses_every_other_file_by_name(name, words) -> None:
     contents = manifest(name)
     assert not matches(contents)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(CheckpointError) as error, naming():
         convert(contents, "some_file.pth")
     message = str(error.value)
     assert message.startswith("some_file.pth is not the DiffBIR control network: this is ")
@@ -144,7 +145,7 @@ def part(prefix: str, source: str = "diffbir/manifest_general_full_v1") -> dict[
     ],
 )
 def test_says_what_a_wrong_file_is(contents, words) -> None:
-    with pytest.raises(CheckpointError, match="this is ") as error:
+    with pytest.raises(CheckpointError, match="this is ") as error, naming():
         convert(contents, "x.safetensors")
     assert words in str(error.value)
 
@@ -174,7 +175,7 @@ def test_full_v1_file_is_described_as_such() -> None:
 def test_is_strict_about_every_key(change, words) -> None:
     contents = dict(CONTROL)
     change(contents)
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(CheckpointError) as error, naming():
         convert(contents, "half.pth")
     message = str(error.value)
     assert words in message and message.startswith("half.pth is not the DiffBIR control network: ")
@@ -184,5 +185,5 @@ def test_reports_all_kinds_of_trouble_at_once() -> None:
     contents = dict(CONTROL)
     del contents["time_embed.0.bias"]
     contents["other"] = torch.zeros(1)
-    with pytest.raises(CheckpointError, match=r"1 of 324 .*, 1 do not belong"):
+    with pytest.raises(CheckpointError, match=r"1 of 324 .*, 1 do not belong"), naming():
         convert(contents)

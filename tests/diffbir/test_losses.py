@@ -7,7 +7,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from restoration.common.schedule import posterior
 from restoration.diffbir.losses import (
     STRENGTH,
     edge_weights,
@@ -16,6 +15,7 @@ from restoration.diffbir.losses import (
     mean_coef,
     rgb_direction,
 )
+from restoration.tests.posterior import posterior
 
 SHAPE = (2, 4, 6, 5)
 ELEMENTS = 4 * 6 * 5

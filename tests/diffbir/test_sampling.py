@@ -5,16 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from restoration.common.sampling import derived_seed, step_noise
-from restoration.common.schedule import (
-    leading_timesteps,
-    posterior,
-    scaled_linear_alphas,
-    sigmas_from,
-    trailing_timesteps,
-)
-from restoration.diffbir.sampling import dpm_solver_m2, spaced_ddpm
+from restoration.common.sampling import derived_seed, spaced_ddpm, step_noise
+from restoration.common.schedule import scaled_linear_alphas, sigmas_from
+from restoration.diffbir.sampling import dpm_solver_m2
+from restoration.seesr.sampling import leading_timesteps, trailing_timesteps
 from restoration.tests.golden.suite import FOLDER, read_case
+from restoration.tests.posterior import posterior
 
 
 def never(i: int) -> torch.Tensor:

@@ -11,11 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restoration.common.schedule import LAST, TERMINAL_SIGMA, posterior, scaled_linear_alphas, schedule_sigmas, sigmas_from, unrounded, zero_terminal_snr
-from restoration.diffbir.sampling import ddim_timesteps, edm_timesteps, growing_cfg, spaced_timesteps
+from restoration import registry
+from restoration.common.schedule import (
+    LAST,
+    TERMINAL_SIGMA,
+    scaled_linear_alphas,
+    schedule_sigmas,
+    sigmas_from,
+    unrounded,
+    zero_terminal_snr,
+)
+from restoration.diffbir.sampling import (
+    ddim_timesteps,
+    edm_timesteps,
+    growing_cfg,
+    spaced_timesteps,
+)
 from restoration.pasd.sampling import unipc_timesteps
 from restoration.tests.golden.runners_diffbir import diffbir, unscaled
 from restoration.tests.golden.suite import GoldenCase, golden
+from restoration.tests.posterior import posterior
 
 OF_STEPS = re.compile(r"(?P<kind>eps|v)_(?P<steps>\d+)_(?P<table>.+)")
 GROWING_CFG = re.compile(r"rescaled_cfg_([\d.]+)")
@@ -194,7 +209,9 @@ def spaced_trajectory(case: GoldenCase, get) -> None:
     from restoration.nodes.sampling import RestorationCFG
 
     (model,) = RestorationCFG.execute(model, case.config.get("rescale_cfg", False), 0.0, 1.0).result
-    sampler = restoration_sampler("diffbir_spaced", noise_sampler=recorded_noise(case))
+    sampler = restoration_sampler(
+        registry.samplers()["diffbir_spaced"], noise_sampler=recorded_noise(case)
+    )
     case.check(steps_of(run(case, model, positive, negative, "diffbir_spaced", sampler)))
 
 
@@ -221,7 +238,9 @@ def guided_trajectory(case: GoldenCase, get) -> None:
         percent_of(config["g_stop"] - 0.5),
         latent={"samples": unscaled(case.tensors["target"])},
     ).result
-    sampler = restoration_sampler("diffbir_spaced", noise_sampler=recorded_noise(case))
+    sampler = restoration_sampler(
+        registry.samplers()["diffbir_spaced"], noise_sampler=recorded_noise(case)
+    )
     found = steps_of(run(case, model, positive, negative, "diffbir_spaced", sampler))
     case.check(found | {"raw_x0": torch.stack(raw)})
 
@@ -267,7 +286,10 @@ def sampler_run(case: GoldenCase, get) -> None:
     from restoration.host.sampling import restoration_sampler
 
     if dpm_solver:
-        schedule, sampler = "diffbir_dpmpp_m2", restoration_sampler("diffbir_dpmpp_m2")
+        schedule, sampler = (
+            "diffbir_dpmpp_m2",
+            restoration_sampler(registry.samplers()["diffbir_dpmpp_m2"]),
+        )
     elif name == "ddim":
         schedule, sampler = "diffbir_ddim", host_sampler("euler", case)
     else:
@@ -304,7 +326,9 @@ class GuidedStep:
         timesteps = spaced_timesteps(config["steps"])
         step = len(timesteps) - 1 - config["index"]
         assert timesteps[step] == config["timestep"]
-        self.sigmas = schedule_sigmas("diffbir_spaced", self.sampling.sigmas, config["steps"])
+        self.sigmas = schedule_sigmas(
+            registry.schedules()["diffbir_spaced"], self.sampling.sigmas, config["steps"]
+        )
         self.sigma = self.sigmas[step]
         exact = torch.tensor([unrounded(s) for s in self.sigmas.tolist()], dtype=torch.float64)
         alphas = 1 / (1 + exact**2)

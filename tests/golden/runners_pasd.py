@@ -13,6 +13,7 @@ from torch import Tensor
 from restoration.common.diffusion import q_sample
 from restoration.common.schedule import scaled_linear_alphas
 from restoration.pasd.sampling import unipc_timesteps
+from restoration.registry import samplers, schedules
 from restoration.tests.golden.suite import GoldenCase, golden
 
 
@@ -271,7 +272,7 @@ def denoising_loop(case: GoldenCase, get) -> None:
     ends_clean = config.get("final_sigma", "0") == "0"
     schedule = "pasd_unipc" if ends_clean else "pasd_unipc_original"
     steps = config["steps"]
-    sigmas = restoration_sigmas(model, schedule, steps)
+    sigmas = restoration_sigmas(model, schedules()[schedule], steps)
     found = {
         "initial_latents": start_point(case),
         "timesteps": torch.tensor(unipc_timesteps(steps)),
@@ -288,7 +289,7 @@ def denoising_loop(case: GoldenCase, get) -> None:
         model,
         start,
         config["guidance_scale"],
-        restoration_sampler("pasd_unipc"),
+        restoration_sampler(samplers()["pasd_unipc"]),
         sigmas,
         *conds,
         torch.zeros_like(start),

@@ -10,6 +10,7 @@ from torch import Tensor
 from restoration.common.hint_encoder import HintEncoder
 from restoration.common.schedule import LAST, schedule_timesteps
 from restoration.common.state_dict import with_prefix
+from restoration.registry import samplers, schedules, starts
 from restoration.seesr.config import SD2, SeeSRConfig
 from restoration.seesr.keys import ADDED, CONTROL_PREFIX, ENCODER_PREFIX, control_part, unet_parts
 from restoration.tests.golden.runners_foundation import recorded_tile_weights
@@ -199,7 +200,7 @@ def start_noise(case: GoldenCase, model, sigmas: Tensor):
     start = {"lr": "seesr", "noise": "noise"}[case.config.get("start_point", "lr")]
     assert case.config["start_steps"] == LAST, "the authors' start, and the only one of our node"
     with patch.object(comfy.sample, "prepare_noise", lambda *_: given["noise"]):
-        source, noised = embedded_start(model, latent, 0, sigmas, start, 0)
+        source, noised = embedded_start(model, latent, 0, sigmas, starts()[start], 0)
         return source, source.generate_noise(latent), latent, noised
 
 
@@ -219,7 +220,7 @@ def lre_start(case: GoldenCase, get) -> None:
     highest = float(sampling.sigma_max)
     begins_at_the_top = abs(float(sigmas[0]) - highest) <= 1e-5 * highest
     x = sampling.noise_scaling(sigmas[0], noise, z, begins_at_the_top)
-    first = schedule_timesteps(schedule_name(case), steps)[0]
+    first = schedule_timesteps(schedules()[schedule_name(case)], steps)[0]
     alphas = 1 / (1 + sampling.sigmas[[case.config["start_steps"], int(first)]].double() ** 2)
     case.check(
         {
@@ -256,7 +257,7 @@ def trajectory(case: GoldenCase, get) -> None:
     (sigmas,) = RestorationSigmas.execute(model, schedule_name(case), steps, 1.0).result
     _, noise, latent, _ = start_noise(case, model, sigmas)
     noises = iter(case.tensors.get("step_noise", ()))
-    sampler = restoration_sampler("seesr_ddpm", noise_sampler=lambda *_: next(noises))
+    sampler = restoration_sampler(samplers()["seesr_ddpm"], noise_sampler=lambda *_: next(noises))
     guider = CFGGuider(model)
     guider.set_conds(positive, negative)
     guider.set_cfg(config["guidance_scale"])
@@ -287,7 +288,7 @@ def tiled_prediction(case: GoldenCase, get) -> None:
     config, x = case.config, case.tensors["noise"]
     side, overlap = config["tile"]
     tiled = apply_tiles(model, TilePlan(side, overlap, weighting="authors"))
-    timesteps = schedule_timesteps(schedule_name(case), config["num_inference_steps"])
+    timesteps = schedule_timesteps(schedules()[schedule_name(case)], config["num_inference_steps"])
     first = torch.full((len(x),), timesteps[0])
     guidance, conds = config["guidance_scale"], [positive]
     if guidance > 1:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from restoration.common.color import adain, wavelet_color_fix
 from restoration.common.schedule import scaled_linear_alphas
-from restoration.diffbir.sampling import spaced_timesteps
 from restoration.common.tiling import tile_weights
+from restoration.diffbir.sampling import spaced_timesteps
 from restoration.tests.golden.suite import (
     FOLDER,
     RUNNERS,

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from restoration.common.schedule import SCHEDULES, growing_cfg
+from restoration.diffbir.sampling import growing_cfg
+from restoration.registry import samplers, schedules
 from restoration.tests.host.networks import (
     SMALL,
     conditioning,
@@ -145,7 +146,7 @@ def x0s(model, *args: Any, **kwargs: Any) -> list[Tensor]:
 # Noise levels
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", schedules())
 def test_sigmas_descend_and_the_network_sees_the_schedules_timesteps(model, schedule) -> None:
     from restoration.common.schedule import schedule_timesteps
 
@@ -153,7 +154,7 @@ def test_sigmas_descend_and_the_network_sees_the_schedules_timesteps(model, sche
     assert (sigmas.diff() < 0).all()
     watch = Watch(model)
     run(watch.model, sigmas, sampler_for("pasd_unipc"))
-    assert watch.timesteps == [round(t) for t in schedule_timesteps(schedule, 5)]
+    assert watch.timesteps == [round(t) for t in schedule_timesteps(schedules()[schedule], 5)]
 
 
 def test_denoise_keeps_the_last_steps_of_a_longer_schedule(eps) -> None:
@@ -271,7 +272,7 @@ def test_spaced_equals_the_hosts_ddpm_on_an_eps_model(eps) -> None:
 
     sigmas = sigmas_for(eps)
     theirs = run(eps, sigmas, ksampler("ddpm", {"noise_sampler": replay()}))
-    ours = run(eps, sigmas, restoration_sampler("diffbir_spaced", noise_sampler=replay()))
+    ours = run(eps, sigmas, restoration_sampler(samplers()["diffbir_spaced"], noise_sampler=replay()))
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-2)
 
 

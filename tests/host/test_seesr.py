@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from restoration.registry import samplers
 from restoration.tests.host.networks import (
     call_model,
     conditioning,
@@ -388,7 +389,7 @@ def test_the_warning_also_comes_with_the_custom_sampler(host, seesr, caplog) -> 
         caplog.clear()
         guider.set_cfg(cfg)
         with torch.inference_mode():
-            guider.sample(noisy()[0], empty(), restoration_sampler("seesr_ddpm"), sigmas)
+            guider.sample(noisy()[0], empty(), restoration_sampler(samplers()["seesr_ddpm"]), sigmas)
         assert len(turbo_warnings(caplog)) == expected
 
 

@@ -24,6 +24,7 @@ from restoration.pasd.keys import (
     pixel_layers,
     variant_of,
 )
+from restoration.registry import naming
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 
@@ -171,7 +172,7 @@ LDM = {f"model.{k}": torch.empty(1) for k in ("diffusion_model.input_blocks.0.0.
     ids=["personalized", "checkpoint", "swapped", "seesr", "diffbir", "lora", "empty"],
 )
 def test_a_unet_without_pixel_attention_gets_a_sentence(contents, words, advice) -> None:
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(CheckpointError) as error, naming():
         added_part(contents, "toonyou.safetensors")
     message = str(error.value)
     assert message.startswith("toonyou.safetensors is not the UNet of PASD: this is ")
@@ -190,7 +191,7 @@ def test_a_unet_without_pixel_attention_gets_a_sentence(contents, words, advice)
     ids=["swapped", "swapped light", "seesr", "diffbir", "unet"],
 )
 def test_another_control_network_gets_a_sentence(contents, words, advice) -> None:
-    with pytest.raises(CheckpointError) as error:
+    with pytest.raises(CheckpointError) as error, naming():
         control_part(contents, "x.bin")
     message = str(error.value)
     assert message.startswith("x.bin is not the control network of PASD: this is ")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from restoration.common.schedule import scaled_linear_alphas, sigmas_from, unipc_timesteps
-from restoration.pasd.sampling import unipc
+from restoration.common.schedule import scaled_linear_alphas, sigmas_from
+from restoration.pasd.sampling import unipc, unipc_timesteps
 from restoration.tests.golden.suite import FOLDER, read_case
 
 TRAJECTORIES = sorted(path.stem for path in (FOLDER / "pasd").glob("trajectory_*.json"))

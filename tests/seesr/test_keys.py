@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from restoration.common.state_dict import CheckpointError
+from restoration.registry import naming
 from restoration.seesr.config import SD2
 from restoration.seesr.keys import IDENTITY, control_part, unet_parts
 from restoration.tagger.config import RAM
@@ -103,7 +104,7 @@ OTHERS = {
 def test_other_files_are_refused_by_name(name, words) -> None:
     contents = manifest(name)
     for take, what in ((unet_parts, "UNet"), (control_part, "control network")):
-        with pytest.raises(CheckpointError) as error:
+        with pytest.raises(CheckpointError) as error, naming():
             take(contents, "x.pth")
         message = str(error.value)
         assert message.startswith(f"x.pth is not the {what} of SeeSR: this is {words}")
@@ -115,16 +116,25 @@ def test_swapped_files_are_told_their_place() -> None:
         CheckpointError, match=r"SeeSR's control network\. It belongs into control_"
     ):
         unet_parts(CONTROL)
-    with pytest.raises(CheckpointError, match=r"SeeSR's UNet\. It belongs into unet_name"):
+    with (
+        pytest.raises(CheckpointError, match=r"SeeSR's UNet\. It belongs into unet_name"),
+        naming(),
+    ):
         control_part(UNET)
 
 
 def test_a_plain_sd_network_is_not_seesr() -> None:
     plain = manifest("seesr/manifest_seesr_unet", "base")
-    with pytest.raises(CheckpointError, match="a Stable Diffusion UNet in diffusers form"):
+    with (
+        pytest.raises(CheckpointError, match="a Stable Diffusion UNet in diffusers form"),
+        naming(),
+    ):
         unet_parts(plain)
     plain = manifest("seesr/manifest_seesr_controlnet", "base")
-    with pytest.raises(CheckpointError, match="a Stable Diffusion ControlNet in diffusers form"):
+    with (
+        pytest.raises(CheckpointError, match="a Stable Diffusion ControlNet in diffusers form"),
+        naming(),
+    ):
         control_part(plain)
 
 
@@ -133,10 +143,16 @@ def test_ram_is_strict_about_what_tagging_runs_and_tolerant_about_the_rest() -> 
     more = {**RAM_FILE, "text_decoder.new": torch.empty(1)}
     assert set(ram_weights(more, LAYOUT)) == set(LAYOUT)
     less = {key: value for key, value in RAM_FILE.items() if key != "fc.bias"}
-    with pytest.raises(CheckpointError, match=r"1 of \d+ weights are missing \(fc\.bias\)"):
+    with (
+        pytest.raises(CheckpointError, match=r"1 of \d+ weights are missing \(fc\.bias\)"),
+        naming(),
+    ):
         ram_weights(less, LAYOUT, "ram.pth")
     reshaped = {**RAM_FILE, "label_embed": torch.empty(9, 512, device="meta")}
-    with pytest.raises(CheckpointError, match=r"label_embed is \(9, 512\), expected \(4585, 512\)"):
+    with (
+        pytest.raises(CheckpointError, match=r"label_embed is \(9, 512\), expected \(4585, 512\)"),
+        naming(),
+    ):
         ram_weights(reshaped, LAYOUT)
 
 
@@ -146,7 +162,10 @@ def test_ram_is_strict_about_what_tagging_runs_and_tolerant_about_the_rest() -> 
     ids=["unet", "dape", "empty"],
 )
 def test_what_is_not_ram_is_refused_by_name(contents, words) -> None:
-    with pytest.raises(CheckpointError, match=rf"^r\.pth is not RAM: this is {words}.*14m\.pth"):
+    with (
+        pytest.raises(CheckpointError, match=rf"^r\.pth is not RAM: this is {words}.*14m\.pth"),
+        naming(),
+    ):
         ram_weights(contents, LAYOUT, "r.pth")
 
 
@@ -157,7 +176,10 @@ def test_what_is_not_ram_is_refused_by_name(contents, words) -> None:
 )
 def test_what_is_not_dape_is_refused_by_name(contents, words) -> None:
     weights = {key: torch.empty(shape, device="meta") for key, shape in LAYOUT.items()}
-    with pytest.raises(CheckpointError, match=rf"^d\.pth is not DAPE: this is {words}.*DAPE\.pth"):
+    with (
+        pytest.raises(CheckpointError, match=rf"^d\.pth is not DAPE: this is {words}.*DAPE\.pth"),
+        naming(),
+    ):
         dape_pairs(contents, weights, "d.pth")
 
 
@@ -166,7 +188,7 @@ def test_a_trained_part_that_nobody_runs_is_refused() -> None:
     weights = {key: torch.empty(shape, device="meta") for key, shape in LAYOUT.items()}
     tied = "tag_encoder.encoder.layer.0.crossattention.self.query.lora_B"
     assert dape_pairs({**DAPE_FILE, tied: torch.zeros(768, 8)}, weights)
-    with pytest.raises(CheckpointError, match=f"also changes {tied}"):
+    with pytest.raises(CheckpointError, match=f"also changes {tied}"), naming():
         dape_pairs({**DAPE_FILE, tied: torch.ones(768, 8)}, weights)
 
 

@@ -6,13 +6,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from ...common.diagnosis import PICKLES, SAFETENSORS, size_words
+from ...common.diagnosis import PICKLES, SAFETENSORS
 from ...common.state_dict import CheckpointError
-from ...drawing.files import size_of
+from ...common.text import printable, size_words
+from ...registry import files as published_files
 from ..files import files_below, sha256
 from .convert import convert, difference_sentence
 from .files import (
@@ -23,7 +25,7 @@ from .files import (
     read_weights,
 )
 from .installed import Row, installed, model_folders, needed
-from .known import Found, dtypes, identify, other_file
+from .known import Found, dtypes, identify, other_file, with_numbers
 
 
 def _units(path: Path) -> list[Path]:
@@ -57,7 +59,7 @@ def _facts(path: Path) -> tuple[dict[str, Any], Sequence[Path]]:
         paths: Sequence[Path] = (path,)
     else:
         source = read_weights(path)
-        found = identify(source.contents, source.name, source.metadata)
+        found = with_numbers(identify(source.contents, source.name, source.metadata))
         paths = source.paths
     return {
         "bytes": sum(each.stat().st_size for each in paths),
@@ -72,6 +74,7 @@ def _facts(path: Path) -> tuple[dict[str, Any], Sequence[Path]]:
         "missing": found.difference.missing,
         "unexpected": found.difference.unexpected,
         "reshaped": found.difference.reshaped,
+        "not_finite": found.not_finite,
         "problem": found.problem or difference_sentence(found),
         "notes": found.notes,
     }, paths
@@ -92,62 +95,73 @@ def _described(facts: dict[str, Any], every_key: bool) -> list[str]:
         lines += [f"  weights     {count}"]
     lines += [f"  complete    {'yes' if facts['complete'] else 'NO: ' + facts['problem']}"]
     if every_key:
-        lines += [f"    {kind:<11} {key}" for kind in KINDS for key in facts[kind]]
+        lines += [f"    {word:<11} {key}" for kind, word in KINDS.items() for key in facts[kind]]
     lines += [f"  note        {note}" for note in facts["notes"]]
     return [*lines, f"  belongs in  models/{facts['folder']}"]
 
 
-KINDS = ("missing", "unexpected", "reshaped")
+KINDS = {
+    "missing": "missing",
+    "unexpected": "unexpected",
+    "reshaped": "reshaped",
+    "not_finite": "not finite",
+}
+
+
+def _say(*lines: str, to: TextIO | None = None) -> None:
+    """Lines for people. Keys and names in them come out of files: none may steer the terminal."""
+    for line in lines:
+        print(printable(line), file=to, flush=True)
 
 
 def inspect_command(options: argparse.Namespace) -> int:
     """Says of every file what it is; 1 when any is not one of ours, not whole or unreadable."""
     failed, every = False, []
-    units = [unit for path in options.files for unit in _units(path)]
-    for path in dict.fromkeys(units):
-        if every and not options.json:
-            print()
+    say = (lambda *lines: None) if options.json else _say
+    for path in _each_unit(options.files):
+        if every:
+            say("")
         facts: dict[str, Any] = {"file": str(path)}
         every.append(facts)
         try:
             known, paths = _facts(path)
-        except CheckpointError as error:
+            facts |= known
+            failed |= not facts["complete"]
+            say(*_described(facts, options.keys))  # before the digests, which take a while
+            facts["sha256"] = {}
+            for each in paths:
+                facts["sha256"][each.name] = digest = sha256(each)
+                say(f"  sha256      {digest}  {each.name}")
+        except (CheckpointError, OSError) as error:
             failed = True
             facts["error"] = str(error)
-            if not options.json:
-                print(f"{path}\n  {error}")
-            continue
-        facts |= known
-        failed |= not facts["complete"]
-        if not options.json:
-            # Before the digests, which take a while.
-            print("\n".join(_described(facts, options.keys)), flush=True)
-        facts["sha256"] = {}
-        for each in paths:
-            facts["sha256"][each.name] = digest = sha256(each)
-            if not options.json:
-                print(f"  sha256      {digest}  {each.name}", flush=True)
+            say(str(path), f"  {error}")
     if options.json:
         print(json.dumps(every, indent=2))
     return int(failed)
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _each_unit(paths: Iterable[Path]) -> list[Path]:
+    units = []
+    for path in paths:
+        try:
+            units += _units(path)
+        except OSError:  # a name that no disk takes: told when it is opened
+            units.append(path)
+    return list(dict.fromkeys(units))
 
 
 def convert_command(options: argparse.Namespace) -> int:
     """Converts; 1 with a sentence when that cannot be done."""
     try:
-        done = convert(options.files, options.output, options.force, _say)
+        done = convert(options.files, options.output, options.force, partial(_say, to=sys.stderr))
     except CheckpointError as error:
-        print(error, file=sys.stderr)
+        _say(str(error), to=sys.stderr)
         return 1
     except OSError as error:
-        print(f"Nothing was written: {error}. Choose another --output.", file=sys.stderr)
+        _say(f"Nothing was written: {error}. Choose another --output.", to=sys.stderr)
         return 1
-    print(_converted_line(done.written, done.path, done.found))
-    print(f"sha256 {done.sha256}")
+    _say(_converted_line(done.written, done.path, done.found), f"sha256 {done.sha256}")
     return 0
 
 
@@ -165,7 +179,7 @@ def list_command(options: argparse.Namespace) -> int:
     try:
         folders = model_folders(options.comfyui, options.models, options.extra_model_paths)
     except CheckpointError as error:
-        print(error, file=sys.stderr)
+        _say(str(error), to=sys.stderr)
         return 1
     rows = installed(folders)
     if options.json:
@@ -176,14 +190,17 @@ def list_command(options: argparse.Namespace) -> int:
         if row.kind != kind:
             kind = row.kind
             places = [str(folder) for folder in folders.get(kind, ())] or ["no folder"]
-            print(f"\n{kind}: {', '.join(places)}")
+            _say("", f"{kind}: {', '.join(places)}")
         mark = "!" if row.problem else "x" if row.paths else " "
-        print(f"  [{mark}] {row.name}{f': {row.what}' if row.what else ''}")
+        _say(f"  [{mark}] {row.name}{f': {row.what}' if row.what else ''}")
         lines = [*row.paths, row.problem]
         if not row.paths:
-            lines = [f"missing, {size_of(row.name)}; {row.url}", f"for {', '.join(row.workflows)}"]
-        print("".join(f"        {line}\n" for line in lines if line), end="")
-    print(f"\n{_summary(rows)}")
+            lines = [
+                f"missing, {published_files()[row.name].size_text}; {row.url}",
+                f"for {', '.join(row.workflows)}",
+            ]
+        _say(*(f"        {line}" for line in lines if line))
+    _say("", _summary(rows))
     return 0
 
 

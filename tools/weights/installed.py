@@ -14,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 
 from ...common.diagnosis import PICKLES, SAFETENSORS, weights_problem
 from ...common.state_dict import CheckpointError
-from ...drawing.files import FILES
+from ...registry import files as published_files
 from ..comfyui.find import PACK_ROOT, HostError, find_host
 from ..files import files_below
-from .convert import PAIR
+from .convert import PAIR, difference_sentence
 from .files import read_weights
-from .known import CONTROL, DIFFBIR_VERSIONS, UNET, identify, other_file
+from .known import CONTROL, DIFFBIR_VERSIONS, UNET, identify, other_file, with_numbers
 
 DEFAULTS = {
     "checkpoints": ("checkpoints",),
@@ -31,6 +31,8 @@ DEFAULTS = {
 LOOKED_INTO = ("controlnet", "restoration")
 """Where the loaders of the pack look; other kinds, for core's loaders, are only told from what is
 no file of weights at all."""
+FEW_NUMBERS = 1 << 16
+"""Of each weight are looked at: a list of many gigabytes takes seconds. `inspect` reads all."""
 WORKFLOWS = PACK_ROOT / "workflows"
 DIFFBIR_STEMS = {Path(name).stem for name in DIFFBIR_VERSIONS}
 
@@ -155,44 +157,60 @@ def _converted_pair(path: Path) -> str:
     return said.get("restoration.method", "") if both else ""
 
 
-def _looked_into(path: Path, kind: str) -> tuple[str, str]:
-    """(what it is, what is wrong with it), each may be empty."""
-    if found := other_file(path):
-        return found.what, found.problem
-    if path.suffix.lower() not in (*SAFETENSORS, *PICKLES):
-        return "", ""
-    if kind not in LOOKED_INTO:
-        return "", weights_problem(path)
+@dataclass(frozen=True)
+class _Look:
+    """What looking into a file has shown."""
+
+    what: str = ""
+    problem: str = ""
+    foreign: bool = False
+    """A whole file of somebody else's."""
+
+
+def _looked_into(path: Path, kind: str) -> _Look:
     try:
+        if found := other_file(path):
+            return _Look(found.what, found.problem)
+        if path.suffix.lower() not in (*SAFETENSORS, *PICKLES):
+            return _Look(foreign=True)
+        if kind not in LOOKED_INTO:
+            return _Look(problem=weights_problem(path))
         source = read_weights(path)
+    except (CheckpointError, OSError) as error:
+        return _Look(problem=str(error))
+    try:
         found = identify(source.contents, source.name, source.metadata)
     except CheckpointError as error:
-        return "", str(error)
-    what = f"{found.what}, version {found.version}"
-    return what, "" if found.complete else f"{path.name} is not whole: see inspect {path}"
+        return _Look(problem=str(error), foreign=True)
+    found, what = with_numbers(found, FEW_NUMBERS), f"{found.what}, version {found.version}"
+    if found.complete:
+        return _Look(what)
+    wrong = found.problem or difference_sentence(found)
+    return _Look(what, f"{path.name} is not whole: {wrong}. See inspect {path}")
 
 
 def installed(folders: Mapping[str, Sequence[Path]]) -> list[Row]:
     """Every model that the shipped workflows name and where it is, kind by kind; then what else
-    of the methods lies in `restoration`, and in `controlnet` under a published name."""
+    of the methods, or what unreadable file, lies in `restoration`, and in `controlnet` under a
+    published name."""
     rows, workflows, look = [], needed(), functools.cache(_looked_into)
     for kind in DEFAULTS:
         files = [path for folder in folders.get(kind, ()) for path in files_below(folder)]
         hits: set[Path] = set()
-        for name, (url, place) in FILES.items():
-            if place != kind:
+        for name, file in published_files().items():
+            if file.folder != kind:
                 continue
             paths = [path for path in files if _is(path, name)]
             seen = [look(path, kind) for path in paths]
-            what = "; ".join(dict.fromkeys(what for what, _ in seen if what))
-            problem = " ".join(problem for _, problem in seen if problem)
+            what = "; ".join(dict.fromkeys(each.what for each in seen if each.what))
+            problem = " ".join(each.problem for each in seen if each.problem)
             users = tuple(title for title, names in workflows.items() if name in names)
-            rows.append(Row(name, kind, what, tuple(map(str, paths)), url, problem, users))
+            rows.append(Row(name, kind, what, tuple(map(str, paths)), file.url, problem, users))
             hits.update(paths)
         for path in (path for path in files if path not in hits and _may_be_ours(path, kind)):
-            what, problem = look(path, kind)
-            if what:
-                rows.append(Row(path.name, kind, what, (str(path),), "", problem))
+            seen = look(path, kind)
+            if not seen.foreign:
+                rows.append(Row(path.name, kind, seen.what, (str(path),), "", seen.problem))
     return rows
 
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from ... import registry
 from ...common.diagnosis import file_problem
 from ...common.hint_encoder import hint_encoder_config
 from ...common.state_dict import (
     CheckpointError,
     Layout,
     StateDict,
-    describe,
+    not_finite,
     unwrapped,
     with_prefix,
 )
+from ...common.text import first_sentence
 from ...diffbir import keys as diffbir
 from ...diffbir.config import SD21
 from ...pasd import keys as pasd
@@ -29,6 +30,7 @@ from ...seesr.config import SD2
 from ...tagger import keys as tagger
 from ...tagger.config import RAM, TAG_LISTS
 from ...tagger.ram import Tagger
+from ..files import sha256
 from . import layouts
 
 UNET, CONTROL = pasd.UNET_PREFIX, pasd.CONTROL_PREFIX
@@ -86,13 +88,15 @@ class Found:
     weights: StateDict
     """What a loader uses of it, under the names that a converted file has."""
     difference: Difference = field(default_factory=Difference)
+    not_finite: tuple[str, ...] = ()
+    """Weights with NaN or infinity in them, once `with_numbers` has looked."""
     notes: tuple[str, ...] = ()
     problem: str = ""
     """A sentence of the loader's where there is no table to compare with."""
 
     @property
     def complete(self) -> bool:
-        return not self.difference and not self.problem
+        return not self.difference and not self.not_finite and not self.problem
 
 
 def other_file(path: Path) -> Found | None:
@@ -101,7 +105,7 @@ def other_file(path: Path) -> Found | None:
     if not path.is_file():
         return None
     if expected := TAG_LISTS.get(path.name):
-        same = hashlib.sha256(path.read_bytes()).hexdigest() == expected
+        same = sha256(path) == expected
         problem = (
             ""
             if same
@@ -120,11 +124,31 @@ def other_file(path: Path) -> Found | None:
     return found
 
 
+def with_numbers(found: Found, sample: int | None = None) -> Found:
+    """The same, with what is to be said of its numbers. It takes as long as reading them from the
+    disk; with `sample`, only so many at the beginning of each weight."""
+    return replace(found, not_finite=tuple(not_finite(found.weights, sample)))
+
+
+@registry.naming()
 def identify(
     contents: object, name: str = "The file", metadata: Mapping[str, str] | None = None
 ) -> Found:
-    """What a file's contents are. name: the file's, for versions that only it tells.
-    Raises CheckpointError, naming what it is, when it is none of the pack's."""
+    """What a file's contents are, from their keys and shapes. name: the file's, for versions that
+    only it tells. Raises CheckpointError, naming what it is, when it is none of the pack's."""
+    try:
+        return _identify(contents, name, metadata or {})
+    except CheckpointError:
+        raise
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        # Sizes are taken from shapes, and a shape may be anything.
+        raise CheckpointError(
+            f"{name} has keys of one of this pack's files, and shapes of none "
+            f"({first_sentence(error)}): get the published file."
+        ) from error
+
+
+def _identify(contents: object, name: str, metadata: Mapping[str, str]) -> Found:
     weights = unwrapped(contents)
     if any(key.startswith(UNET) for key in weights) and any(
         key.startswith(CONTROL) for key in weights
@@ -132,7 +156,7 @@ def identify(
         foreign = any(seesr.ADDED in key for key in weights)
         return _seesr_pair(weights, name) if foreign else _pasd_pair(weights, name)
     if diffbir.matches(contents):
-        return _diffbir(weights, name, metadata or {})
+        return _diffbir(weights, name, metadata)
     if any(seesr.ADDED in key for key in weights):
         return _seesr_part(weights)
     if pasd.variant_of(weights):
@@ -145,7 +169,7 @@ def identify(
             return _dape(weights, name)
         if any(key.startswith(tagger.DECODER_NAMES) for key in weights):
             return _ram(weights)
-    what = describe(weights)
+    what = registry.describe(weights)
     if any(kind in what for kind in STAGE_1):
         return _stage_1(weights, what)
     raise CheckpointError(f"{name} is none of this pack's files: this is {what}.")
@@ -169,7 +193,7 @@ def _diffbir(weights: StateDict, name: str, metadata: Mapping[str, str]) -> Foun
         "controlnet",
         control,
         difference(control, diffbir.layout(SD21)),
-        tuple(notes),
+        notes=tuple(notes),
     )
 
 
@@ -196,7 +220,9 @@ def _pasd_unet(weights: StateDict, name: str) -> Found:
         "restoration",
         added,
         difference(added, layouts.pasd_attention(variant, config, added)),
-        (f"{len(plain)} weights of Stable Diffusion beside it, unused: your checkpoint has them",),
+        notes=(
+            f"{len(plain)} weights of Stable Diffusion beside it, unused: your checkpoint has them",
+        ),
     )
 
 
@@ -274,7 +300,7 @@ def _seesr_part(weights: StateDict) -> Found:
         "restoration",
         weights,
         difference(weights, _seesr_layout(part, plain)),
-        notes,
+        notes=notes,
     )
 
 
@@ -316,7 +342,7 @@ def _ram(weights: StateDict) -> Found:
         "restoration",
         used,
         difference(used, layout),
-        (f"{rest} weights that tagging does not run, unused",) if rest else (),
+        notes=(f"{rest} weights that tagging does not run, unused",) if rest else (),
     )
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from restoration import registry
 from restoration.common.state_dict import CheckpointError
-from restoration.drawing.files import FILES
 from restoration.tests.tools.weights import tiny
 from restoration.tools.commands import main
 from restoration.tools.weights import installed as module
 from restoration.tools.weights.installed import DEFAULTS, installed, model_folders
+
+FILES = {file.name: (file.url, file.folder) for file in registry.files().values()}
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,58 @@
+"""What a method states about itself, once: `registry.py` makes every list of the pack from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from .degradation import Preset
+from .prompts import PromptStyle
+from .sampling import Sampler, Start
+from .schedule import Schedule
+from .state_dict import Signature
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A published file that a workflow, a loader or the tagger needs."""
+
+    name: str
+    """Below `folder`, with the folders that keep files of one name apart."""
+    url: str
+    folder: str
+    """Of ComfyUI's models folder."""
+    size: int
+    """About how many bytes: 4 for each published parameter, or what its page says. A file in half
+    precision has half of it."""
+    licence: str
+    """As far as known; docs/ says more."""
+    sha256: str = ""
+    """Empty where nobody has published it."""
+    mirror: str = ""
+
+    @property
+    def size_text(self) -> str:
+        """The size in words."""
+        if self.size >= 1e9:
+            return f"{self.size / 1e9:g} GB"
+        return f"{self.size / 1e6:g} MB" if self.size >= 1e6 else "< 1 MB"
+
+
+@dataclass(frozen=True)
+class Method:
+    """Names in the mappings are what users choose from, so they are unique over all methods."""
+
+    name: str
+    """Of its folder."""
+    title: str
+    files: tuple[WeightFile, ...] = ()
+    """All it can need, base checkpoints included."""
+    signatures: tuple[Signature, ...] = ()
+    """What its files look like, whole or not."""
+    schedules: tuple[Schedule, ...] = ()
+    samplers: Mapping[str, Sampler] = field(default_factory=dict)
+    """Those that core does not have."""
+    starts: Mapping[str, Start] = field(default_factory=dict)
+    prompts: Mapping[str, PromptStyle] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """Degradations it was trained on."""
