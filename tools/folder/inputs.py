@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,34 +13,9 @@ from .errors import UsageError
 from .manifest import NAME
 from .pictures import EXTENSIONS
 
-RAW = frozenset(
-    [
-        ".3fr",
-        ".arw",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".dcr",
-        ".dng",
-        ".erf",
-        ".iiq",
-        ".kdc",
-        ".mef",
-        ".mos",
-        ".mrw",
-        ".nef",
-        ".nrw",
-        ".orf",
-        ".pef",
-        ".raf",
-        ".raw",
-        ".rw2",
-        ".rwl",
-        ".sr2",
-        ".srf",
-        ".srw",
-        ".x3f",
-    ]
+RAW = re.compile(
+    r"\.(3fr|arw|cr[23w]|dcr|dng|erf|iiq|kdc|mef|mos|mrw|nef|nrw|orf|pef|ra[fw]|rw[2l]|sr[2fw]|x3f)",
+    re.I,
 )
 """Pillow takes some of them for TIFFs, and their thumbnail for the picture."""
 
@@ -76,7 +52,7 @@ class Found:
 
     def sort_out(self, path: Path, name: Path) -> None:
         """Takes a file for a picture or passes it over, by its extension."""
-        if path.suffix.lower() in RAW:
+        if RAW.fullmatch(path.suffix):
             self.pass_over(RAW_KIND, name)
         elif path.suffix.lower() not in EXTENSIONS:
             self.pass_over(OTHER_KIND, name)
@@ -123,8 +99,12 @@ def find_inputs(
         else:
             raise UsageError(f"{argument} is no folder, no file, and matches none.")
     for path, name in _named(loose):
-        named = loose[path] and path.suffix.lower() not in RAW
-        (found.take if named else found.sort_out)(path, name)
+        if loose[path] and not RAW.fullmatch(path.suffix):
+            found.take(path, name)
+        elif not loose[path] and _in_output(path, out) in results:
+            found.pass_over(RESULTS, name)
+        else:
+            found.sort_out(path, name)
     if not found.pictures:
         passed = f" Passed over: {found}." if found.passed_over else ""
         raise UsageError(
@@ -146,6 +126,12 @@ def _matches(pattern: str) -> list[Path]:
     return sorted(map(Path, hits))
 
 
+def _in_output(path: Path, out: str) -> str:
+    """A file's name in the output folder, with `/`; empty: it is not in there."""
+    real = Path(os.path.realpath(path.parent), path.name)
+    return real.relative_to(out).as_posix() if real.is_relative_to(out) else ""
+
+
 def _named(paths: Collection[Path]) -> Iterator[tuple[Path, Path]]:
     absolute = {path: Path(os.path.abspath(path)) for path in paths}
     if not absolute:
@@ -164,7 +150,6 @@ def _files(
 
     def below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
         real = os.path.realpath(folder)
-        inside = Path(real).relative_to(out) if Path(real).is_relative_to(out) else None
         try:
             entries = sorted(folder.iterdir())
         except OSError:
@@ -175,9 +160,9 @@ def _files(
         for path in entries:
             name = path.relative_to(top)
             is_folder = path.is_dir()
-            if inside is not None and (inside / path.name).as_posix() in results:
+            if _in_output(path, out) in results:
                 found.pass_over(RESULTS, name)
-            elif path.name == NAME or (inside == Path() and path.name.startswith(f".{NAME}")):
+            elif path.name.startswith((NAME, f".{NAME}")):
                 pass  # the manifest and its lock are nobody's photos
             elif path.name.startswith("."):
                 # Beside every photo on a foreign disk, macOS leaves ._photo.jpg, which is none.

@@ -16,6 +16,8 @@ from .workflow import canonical
 
 Record = dict[str, Any]
 NAME = "manifest.jsonl"
+BEGIN = b'{"input": '
+"""Of every line."""
 Key = tuple[str, str, str]
 """Input, workflow and settings: what makes two runs the same."""
 
@@ -45,12 +47,17 @@ class Manifest:
         self._done: dict[Key, list[Record]] = {}
         self._digests: dict[str, set[str]] = {}
         self._writer: dict[str, Record] = {}
+        self._size = 0
         self._torn = b""
         self._adopted = ""
         if not path.exists():
             return
-        lines = path.read_bytes().split(b"\n")
+        data = path.read_bytes()
+        lines = data.split(b"\n")
         self._torn = lines[-1]  # every whole line ends in a newline
+        self._size = len(data) - len(self._torn)
+        if self._torn[: len(BEGIN)] != BEGIN[: len(self._torn)]:
+            lines.append(b"")  # cut off or not, it was no record
         for number, line in enumerate(lines[:-1], 1):
             try:
                 self._remember(json.loads(line))
@@ -107,12 +114,13 @@ class Manifest:
     def add(self, record: Mapping[str, Any]) -> None:
         """Appends a record; it is on the disk when this returns."""
         with self.path.open("ab") as file:
-            if self._torn:
-                file.truncate(file.tell() - len(self._torn))
-                self._torn = b""
+            if file.tell() > self._size:  # a line that was cut off, by a crash or a full disk
+                file.truncate(self._size)
+            self._torn = b""
             file.write(_line(record) + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            self._size = file.tell()
         self._remember(dict(record))
 
 

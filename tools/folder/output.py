@@ -85,6 +85,8 @@ class Output:
                 # First the line: killed now, the next run finds it without its results and makes
                 # them again, while results without a line would be nobody's.
                 self.add(record)
+        except OutputError:
+            raise
         except OSError as error:
             probe(self.folder)
             raise OSError(f"{names[0]} cannot be written ({error})") from error

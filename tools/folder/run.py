@@ -194,6 +194,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--input-node", metavar="NODE", help="which Load Image takes the pictures")
     parser.add_argument("--format", choices=["png", "jpg", "webp", "same"], default="png")
     parser.add_argument("--quality", type=_quality, default=95, help="of jpg and webp (95)")
-    parser.add_argument("--again", action="store_true", help="do what is done, too")
+    parser.add_argument(
+        "--again", action="store_true",
+        help="do what is done, too, and replace results that you changed",
+    )  # fmt: skip
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds a picture may take")
     parser.set_defaults(run=run_command)

@@ -99,6 +99,7 @@ spec = importlib.util.spec_from_file_location("fake_comfy", {fake!r})
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 seen = Path(__file__).parent / "seen"
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # which nohup and background jobs ignore
 
 def die(prompt, image):
     number = len(list(seen.iterdir()))

@@ -151,12 +151,15 @@ def test_a_line_cut_off_by_a_crash_is_dropped(run, fake, photos, tmp_path) -> No
     ]
 
 
-def test_a_manifest_that_is_something_else_is_not_touched(run, fake, photos, tmp_path, capsys):
+@pytest.mark.parametrize("notes", ["my own notes\n", "my own notes", '{"mine": 1}\n', '{"mine"'])
+def test_a_manifest_that_is_something_else_is_not_touched(
+    run, fake, photos, tmp_path, capsys, notes
+) -> None:
     path = tmp_path / "out" / "manifest.jsonl"
     path.parent.mkdir()
-    path.write_text("my own notes\n")
+    path.write_text(notes)
     assert run(photos) == 2
-    assert "Line 1 of" in capsys.readouterr().err and path.read_text() == "my own notes\n"
+    assert "Line 1 of" in capsys.readouterr().err and path.read_text() == notes
 
 
 def test_what_is_done_is_written_down_when_nobody_reads_on(fake, workflow, photos, tmp_path):

@@ -52,11 +52,12 @@ def test_a_folder_is_never_restored_onto_itself(run, fake, photos, capsys) -> No
 
 def test_results_of_another_format_may_lie_beside_the_photos(run, fake, photos, capsys) -> None:
     before = files(photos)
-    for _ in range(2):
-        assert run(photos, "--format", "jpg", output=photos) == 0
+    for inputs in (photos, photos, photos / "*"):
+        assert run(inputs, "--format", "jpg", output=photos) == 0
+        said = capsys.readouterr().err
     assert len(fake.prompts) == 3
     assert before.items() <= files(photos).items()
-    assert "3 results of earlier runs: a.jpg, b.jpg, c.jpg" in capsys.readouterr().err
+    assert "3 results of earlier runs: a.jpg, b.jpg, c.jpg" in said
 
 
 @pytest.mark.parametrize("way", ["folder", "symlink", "hardlink", "deeper"])
