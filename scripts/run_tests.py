@@ -1,12 +1,18 @@
 """Runs every test tier that this machine allows and ends with a table of what was not tested.
 
-Called by `scripts/test.sh` inside the local environment; its arguments go to every pytest call
-(`bash scripts/test.sh -k color`). See docs/testing.md.
+Called by `scripts/test.sh` inside the local environment. See docs/testing.md.
+
+    bash scripts/test.sh                    what every change is held to
+    bash scripts/test.sh --all              also slow tests, and every test on the older host, too
+    bash scripts/test.sh --changed [REV]    the tests that mirror or import what changed since REV
+                                            (without it: since the last commit)
+    bash scripts/test.sh -k color           other arguments go to every pytest call
 """
 
 # ruff: noqa: T201
 from __future__ import annotations
 
+import argparse
 import os
 import runpy
 import shutil
@@ -23,12 +29,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 
+from restoration.tests.mechanisms import MARK  # noqa: E402
+from restoration.tests.mirror import mirrored  # noqa: E402
 from restoration.tools.comfyui.find import Host, HostError, find_chromium, find_frontend, find_hosts  # noqa: E402
 
 NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
+NOTHING = "no test was selected"
 TIER_SECONDS = 1800
 HOST_TIERS = ("host", "server", "browser")
+ALWAYS_HERE = {"server": "tests/server", "browser": "tests/browser"}
+"""Tiers whose tests lie in one folder: no other is collected for them."""
 WORKERS = ("-n", str(min(os.cpu_count() or 1, 4)))
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 """For tests of tiny tensors in several processes: more threads only get in each other's way. The
@@ -41,6 +52,8 @@ ONE_HOST = (
     "only one ComfyUI found: set COMFYUI_PATH_LATEST to a newer checkout, "
     "or put one at ~/comfy/ComfyUI-latest"
 )
+OLDER_HOST = ("one test per mechanism and the golden cases", "", "every template")
+"""What the host, server and browser tiers run there."""
 NO_CHROMIUM = "no Chromium found: install the package `chromium` or set CHROMIUM_PATH"
 NO_FRONTEND = "the front end that this ComfyUI pins could not be installed"
 
@@ -58,6 +71,8 @@ class Row:
     """Of a linter, which has no counts: clean or FAILED."""
     not_run: str = ""
     """Why the whole tier did not run."""
+    note: str = ""
+    """What it leaves to another row, and how to run it."""
     seconds: float = 0.0
 
     @property
@@ -76,6 +91,7 @@ class Row:
             counts += f", {self.skipped.total()} skipped"
         lines = [f"{name} {counts:<40} {self.seconds:5.0f} s"]
         lines += [f"{'':25} skipped {n}: {reason}" for reason, n in self.skipped.items()]
+        lines += [f"{'':25} {self.note}"] if self.note else []
         return "\n".join(lines)
 
 
@@ -115,12 +131,12 @@ def pytest(tier: str, where: str, marks: str, arguments: Sequence[str], **enviro
         # Not `python -m pytest`, which would put the root on sys.path.
         tool = Path(sys.executable).with_name("pytest")
         named = any((ROOT / word.split("::")[0]).exists() for word in arguments)
-        words = [*arguments] if named else ["tests", *arguments]
+        words = [*arguments] if named else [ALWAYS_HERE.get(tier, "tests"), *arguments]
         code = run([tool, *words, "-m", marks, "-q", f"--junitxml={xml}"], **environ)
         row = read_junit(tier, where, xml) if xml.is_file() else Row(tier, where)
     row.seconds = time.monotonic() - started
     if code == NO_TESTS:
-        row.not_run = "no test was selected"
+        row.not_run = NOTHING
     elif code and not row.failed:
         row.failed = 1  # a crash or an error outside of tests
     return row
@@ -157,19 +173,46 @@ def install_chromium() -> None:
                 return
 
 
-def host_rows(host: Host, arguments: Sequence[str]) -> list[Row]:
-    """The three tiers that need a host, each in a process of its own."""
+def host_rows(host: Host, arguments: Sequence[str], newest: Host | None = None) -> list[Row]:
+    """The three tiers that need a host, each in a process of its own. newest: the host that runs
+    everything, where this is an older one that runs one test per mechanism."""
     where = f"ComfyUI {host.version}"
     environ = {"COMFYUI_PATH": str(host.path)}
+    only = f" and {MARK}" if newest else ""
     rows = [
-        pytest("host", where, "host", [*WORKERS, *arguments], **ONE_THREAD, **environ),
-        pytest("server", where, "server", arguments, **environ),
+        pytest("host", where, f"host{only}", [*WORKERS, *arguments], **ONE_THREAD, **environ),
+        pytest("server", where, f"server{only}", arguments, **environ),
     ]
     if find_chromium() is None:
-        return [*rows, Row("browser", where, not_run=NO_CHROMIUM)]
-    if find_frontend(host) is None:
-        return [*rows, Row("browser", where, not_run=NO_FRONTEND)]
-    return [*rows, pytest("browser", where, "browser", arguments, **environ)]
+        rows.append(Row("browser", where, not_run=NO_CHROMIUM))
+    elif find_frontend(host) is None:
+        rows.append(Row("browser", where, not_run=NO_FRONTEND))
+    else:
+        rows.append(pytest("browser", where, f"browser{only}", arguments, **environ))
+    if newest:
+        for row, what in zip(rows, OLDER_HOST, strict=True):
+            row.note = f"{what}; all of them on {newest.version}, and here with --all" * bool(what)
+    return rows
+
+
+def changed_files(revision: str) -> list[str]:
+    """Of the working tree against a revision, new ones included."""
+    listed = (
+        ("git", "diff", "--name-only", "-z", revision),
+        ("git", "ls-files", "--others", "--exclude-standard", "-z"),
+    )
+    names = (subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+             for words in listed)  # fmt: skip
+    return sorted({name for text in names for name in text.split("\0") if name})
+
+
+def tests_for(revision: str) -> list[str]:
+    """The test files to run after a change, printed beside what leads to them."""
+    heading(f"what changed since {revision}, and its tests")
+    found = mirrored(changed_files(revision), ROOT)
+    for file, tests in found.items():
+        print(f"{file}: {', '.join(tests) or 'no test mirrors or imports it'}")
+    return sorted({test for tests in found.values() for test in tests})
 
 
 def table(rows: Sequence[Row], seconds: float) -> None:
@@ -190,9 +233,22 @@ def table(rows: Sequence[Row], seconds: float) -> None:
 def main() -> int:
     """All tiers in order; non-zero when anything failed."""
     started = time.monotonic()
-    arguments = sys.argv[1:]
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--changed", nargs="?", const="HEAD")
+    options, arguments = parser.parse_known_args()
+    narrowed = bool(arguments) or options.changed is not None
+    if options.all:
+        arguments.append("--slow")
     try:
+        if options.changed is not None:
+            if not (tests := tests_for(options.changed)):
+                return 0
+            arguments += tests
         hosts = find_hosts()
+    except subprocess.CalledProcessError as error:
+        print(error.stderr.strip(), file=sys.stderr)
+        return 2
     except HostError as error:
         print(error, file=sys.stderr)
         return 2
@@ -207,13 +263,14 @@ def main() -> int:
     if hosts and find_chromium() is None:
         install_chromium()
     for host in hosts:
-        rows += host_rows(host, arguments)
+        older = host is not hosts[-1] and not options.all
+        rows += host_rows(host, arguments, newest=hosts[-1] if older else None)
     if not hosts:
         rows += [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
     elif len(hosts) == 1:
         rows += [Row("all host", "a second ComfyUI", not_run=ONE_HOST)]
     table(rows, time.monotonic() - started)
-    nothing = not arguments and any(row.not_run == "no test was selected" for row in rows)
+    nothing = not narrowed and any(row.not_run == NOTHING for row in rows)
     return int(nothing or any(row.bad for row in rows))
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lint, types and every test tier that this machine allows, on the oldest and the newest ComfyUI.
-# Usage: bash scripts/test.sh [pytest arguments]
+# Usage: bash scripts/test.sh [--all | --changed [REV]] [pytest arguments]
 set -euo pipefail
 
 # shellcheck source=scripts/setup_env.sh

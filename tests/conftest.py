@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 
 from restoration.tests.golden.suite import GoldenReport, collect_cases  # noqa: E402
+from restoration.tests.mechanisms import MARK, on_both_hosts  # noqa: E402
 from restoration.tools.comfyui.find import find_host  # noqa: E402
 from restoration.tools.comfyui.inprocess import import_comfyui  # noqa: E402
 
@@ -29,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="another folder of golden cases in the format of tests/golden/README.md",
     )
+    parser.addoption("--slow", action="store_true", help="run also what is marked slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,12 +56,19 @@ NO_HOST = (
     "then this test runs"
 )
 
+SLOW = "slow, and not run on every change: `bash scripts/test.sh --all` or `pytest --slow` runs it"
 
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by the marks that are set here
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if host_path() is None:
-        for item in items:
-            if any(item.get_closest_marker(name) for name in ("host", "server", "browser")):
-                item.add_marker(pytest.mark.skip(reason=NO_HOST))
+    without_host = host_path() is None
+    for item in items:
+        if on_both_hosts(item.nodeid):
+            item.add_marker(MARK)
+        if without_host and any(map(item.get_closest_marker, ("host", "server", "browser"))):
+            item.add_marker(pytest.mark.skip(reason=NO_HOST))
+        elif item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason=SLOW))
 
 
 @pytest.fixture(autouse=True)

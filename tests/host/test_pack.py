@@ -97,7 +97,7 @@ def test_one_broken_node_file_hides_only_its_own_nodes(comfy, registry, tmp_path
 
 
 _SNAPSHOT = """
-import asyncio, sys, time
+import asyncio, sys
 sys.path.insert(0, {host!r})
 import comfy.options
 from comfy.cli_args import args
@@ -125,10 +125,10 @@ def snapshot():
 
 modules = set(sys.modules)
 before, path = snapshot(), list(sys.path)
-start = time.process_time()
 assert asyncio.run(nodes.load_custom_node({pack!r}))
-print("SECONDS", time.process_time() - start)
 after = snapshot()
+new = {{name.split(".")[0] for name in set(sys.modules) - modules if not name.startswith({pack!r})}}
+print("LOADED", sorted(new - set(sys.stdlib_module_names)))
 # `nodes` counts its loaded packs and classes; submodules that get imported become attributes.
 allowed = {{"NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "EXTENSION_WEB_DIRS",
            "LOADED_MODULE_DIRS"}}
@@ -138,13 +138,13 @@ print("PATH", path == sys.path)
 """
 
 
-def test_import_is_quick_and_changes_nothing_in_the_host(comfy, tmp_path) -> None:
-    """In a process of its own: every attribute of the host's modules and classes stays."""
+def test_import_changes_nothing_in_the_host_and_loads_nothing_heavy(comfy, tmp_path) -> None:
+    """In a process of its own: every attribute of the host's modules and classes stays, and no
+    library is loaded that ComfyUI had not loaded for itself. What that costs: bench/start.py."""
     code = _SNAPSHOT.format(host=str(comfy.path), base=str(tmp_path), pack=str(ROOT))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)
     assert lines["CHANGED"] == "[]"
     assert lines["PATH"] == "True"
-    # The contract is 0.2 s; processor time, because wall time belongs to the machine.
-    assert float(lines["SECONDS"]) < 0.2
+    assert lines["LOADED"] == "[]"

@@ -1,0 +1,55 @@
+"""One test per mechanism in ComfyUI: what the oldest supported host runs beside the golden cases, the
+server tier and every template in the browser. The newest host runs everything."""
+
+from __future__ import annotations
+
+MARK = "both_hosts"
+
+MECHANISMS = {
+    "host/areas": "host/test_branch.py::test_area_sees_its_part_of_the_picture",
+    "host/branch": "host/test_branch.py::test_one_call_equals_the_blocks_walked_by_hand",
+    "host/cfg_range": "host/test_sampling.py::test_growing_guidance_is_the_formula_and_ignores_node_order",
+    "host/control_encoder": "host/test_branch.py::test_hint_encoder_reads_its_own_layout",
+    "host/exact_vae": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
+    "host/extra_blocks": "host/test_branch.py::test_interrupt_leaves_no_hook_and_no_features",
+    "host/folders": "host/test_pasd.py::test_the_dropdown_offers_every_release_and_no_detector",
+    "host/loading": "host/test_diffbir_control.py::test_files_with_code_or_damage_are_refused",
+    "host/memory": "host/test_restorer.py::test_out_of_memory_halves_the_tile_and_says_so",
+    "host/report": "host/test_tiled_vae.py::test_progress_and_interruption",
+    "host/sampling": "host/test_sampling.py::test_every_start_is_right_for_every_latent",
+    "host/schema": "nodes/test_schemas.py::test_every_node_explains_itself",
+    "host/tiled_sampling": "host/test_tiled_restoration.py::test_core_controlnets_see_their_tiles",
+    "host/view": "host/test_branch.py::test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes",
+    "host/x0_guidance": "host/test_sampling.py::test_guidance_acts_only_in_its_part_of_the_run",
+    "diffbir/attach": "host/test_diffbir_control.py::test_core_apply_with_a_vae_is_the_same_as_the_latent",
+    "diffbir/guide": "host/test_sampling.py::test_the_first_guided_step_moves_by_the_formula",
+    "diffbir/load": "host/test_diffbir_control.py::test_files_load_as_published",
+    "diffbir/networks": "host/test_diffbir_control.py::test_half_precision_weights_stay_small_and_compute_close",
+    "diffbir/sampler": "host/test_sampling.py::test_spaced_equals_the_hosts_ddpm_on_an_eps_model",
+    "faces/run": "host/test_faces.py::test_landmarks_come_back_in_the_pictures_own_pixels",
+    "pasd/attach": "host/test_pasd.py::test_one_call_equals_the_unet_written_out_by_hand",
+    "pasd/load": "host/test_pasd.py::test_published_folders_load_as_they_are",
+    "pasd/networks": "host/test_pasd.py::test_attention_override_reaches_the_added_attention",
+    "pasd/run": "host/test_pasd.py::test_pyramid_shows_the_heads_at_three_sizes",
+    "seesr/attach": "host/test_seesr.py::test_with_the_tagger_every_tile_has_its_own_embeddings",
+    "seesr/load": "host/test_seesr_loader.py::test_every_form_of_the_files_gives_the_same",
+    "seesr/networks": "host/test_seesr.py::test_one_call_equals_the_blocks_written_out",
+    "stage1/run": "host/test_restorer.py::test_the_bundled_model_takes_any_picture",
+    "styleid/attach": "host/test_styleid.py::test_block_of_sd2_equals_the_paper_written_by_hand",
+    "styleid/run": "host/test_styleid.py::test_inverted_and_sampled_gives_the_picture_back",
+    "tagger/load": "host/test_tagger.py::test_files_load_as_published",
+    "tagger/run": "host/test_tagger.py::test_lora_strength_0_is_plain_ram_and_1_is_dape",
+    "zeroshot/guide": "host/test_ddnm.py::test_every_prediction_and_the_result_have_the_references_means",
+    "nodes/__init__": "host/test_pack.py::test_loads_under_any_folder_name",
+    "__init__": "host/test_pack.py::test_import_changes_nothing_in_the_host_and_loads_nothing_heavy",
+}  # fmt: skip
+"""File -> the test, below tests/, that would notice first if ComfyUI changed under it."""
+
+WHOLE_FILES = ("golden/test_golden.py", "browser/test_workflows.py", "server/")
+"""Run on both hosts as they are."""
+
+
+def on_both_hosts(nodeid: str) -> bool:
+    """Whether a test, as pytest names it, runs on the oldest host too."""
+    test = nodeid.removeprefix("tests/").partition("[")[0]
+    return test in MECHANISMS.values() or test.startswith(WHOLE_FILES)

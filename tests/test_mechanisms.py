@@ -1,0 +1,49 @@
+"""The table of what the oldest host runs is whole: a mechanism without a row fails here."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from restoration.registry import METHODS
+from restoration.tests.imports import read_imports
+from restoration.tests.mechanisms import MECHANISMS, WHOLE_FILES, on_both_hosts
+
+ROOT = Path(__file__).parent.parent
+TESTS = ROOT / "tests"
+
+
+def imports_comfyui(path: Path) -> bool:
+    tops = {found.top for found in read_imports(path, ROOT) if not found.ours}
+    return any(top.startswith("comfy") or top in ("folder_paths", "latent_preview") for top in tops)
+
+
+def hosted() -> set[str]:
+    """Every file in `host/`, and every file of a method that ComfyUI reaches directly."""
+    methods = (path for name in METHODS for path in (ROOT / name).rglob("*.py"))
+    files = [*(ROOT / "host").glob("[!_]*.py"), *filter(imports_comfyui, methods)]
+    return {path.relative_to(ROOT).with_suffix("").as_posix() for path in files}
+
+
+def test_every_mechanism_has_a_test_on_the_oldest_host() -> None:
+    missing = sorted(hosted() - MECHANISMS.keys())
+    assert not missing, f"add to tests/mechanisms.py, with the test that shows it works: {missing}"
+
+
+def test_every_row_names_a_file_and_a_test_that_exist() -> None:
+    for file, name in MECHANISMS.items():
+        assert (ROOT / f"{file}.py").is_file(), file
+        path, _, test = name.partition("::")
+        assert (TESTS / path).is_file(), f"{file}: there is no tests/{path}"
+        tree = ast.parse((TESTS / path).read_text("utf-8"))
+        names = {part.name for part in tree.body if isinstance(part, ast.FunctionDef)}
+        assert test in names, f"{file}: tests/{path} has no {test}"
+    assert all((TESTS / name).exists() for name in WHOLE_FILES)
+
+
+def test_parameters_and_the_rest_of_a_file_are_told_apart() -> None:
+    assert on_both_hosts("tests/host/test_pasd.py::test_published_folders_load_as_they_are[x-1]")
+    assert on_both_hosts("tests/golden/test_golden.py::test_golden_case[pasd/unet]")
+    assert on_both_hosts("tests/server/test_server.py::test_help_pages_are_served")
+    assert not on_both_hosts("tests/host/test_pasd.py::test_no_heads_no_preview")
+    assert not on_both_hosts("tests/browser/test_first_hour.py::test_nodes_speak_chinese")
