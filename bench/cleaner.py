@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import runpy
 import sys
 import zlib
 from collections.abc import Callable, Iterable
@@ -21,12 +22,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
+
+from restoration.common import metrics  # noqa: E402
 
 Array = np.ndarray
 Method = Callable[[Array], Array]
 
-WEIGHTS = Path(__file__).resolve().parent.parent / "stage1" / "weights.safetensors"
+WEIGHTS = ROOT / "stage1" / "weights.safetensors"
 LARGEST = 512
 NAMED = ("astronaut", "chelsea", "coffee", "rocket", "camera")
 OTHERS = (
@@ -104,7 +111,7 @@ def noisy(photo: Array, sigma: float, seed: int) -> Array:
 
 
 def jpeg(photo: Array, quality: int) -> Array:
-    """A JPEG file at a quality, with Pillow's usual halved colour (4:2:0)."""
+    """A JPEG file at a quality, with Pillow's usual halved color (4:2:0)."""
     with io.BytesIO() as file:
         Image.fromarray(photo).save(file, "JPEG", quality=quality)
         return np.asarray(Image.open(file).convert("RGB"))
@@ -139,14 +146,13 @@ def degradations(photo: Array, name: str) -> dict[tuple[str, str], Array]:
 
 
 def psnr(image: Array, reference: Array) -> float:
-    """Of two uint8 images, dB, over all channels; at most 99."""
-    error = np.mean((image.astype(np.float64) - reference) ** 2)
-    return float(min(99.0, 10 * np.log10(255**2 / max(error, 1e-12))))
+    """Of two HWC uint8 images, dB, over all channels."""
+    pair = (torch.tensor(each).movedim(-1, 0)[None] for each in (image, reference))
+    return metrics.psnr(*pair, peak=255).item()
 
 
 def bundled_model(path: Path = WEIGHTS) -> Method:
     """Our network as a function on HWC uint8, run over the whole photo at once."""
-    import torch
     from spandrel import ModelLoader
 
     network = ModelLoader().load_from_file(path).model.eval()

@@ -16,7 +16,7 @@ from scipy.ndimage import convolve1d, gaussian_filter, gaussian_filter1d
 Array = np.ndarray
 Rng = np.random.Generator
 
-MARGIN = 16  # pixels around a training patch: one JPEG block with halved colour, and blur's reach
+MARGIN = 16  # pixels around a training patch: one JPEG block with halved color, and blur's reach
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 RESAMPLING = (
     Image.Resampling.BILINEAR,
@@ -39,7 +39,7 @@ def quantize(image: Array) -> Array:
 
 
 def add_noise(rng: Rng, image: Array, sigma: float) -> Array:
-    """Noise of about `sigma`: gray or coloured, Gaussian or signal dependent, white or a bit soft."""
+    """Noise of about `sigma`: gray or colored, Gaussian or signal dependent, white or a bit soft."""
     height, width, _ = image.shape
     shared = rng.random() < 0.25
     noise = rng.standard_normal((height, width, 1 if shared else 3), dtype=np.float32)
@@ -49,7 +49,7 @@ def add_noise(rng: Rng, image: Array, sigma: float) -> Array:
     if rng.random() < 0.2:  # demosaicing and in-camera filters leave a grain wider than one pixel
         noise = gaussian_filter(noise, (*rng.uniform(0.3, 0.9, 1).repeat(2), 0))
         noise = noise / (noise.std() + 1e-6)
-    elif not shared and rng.random() < 0.1:  # colour blotches
+    elif not shared and rng.random() < 0.1:  # color blotches
         noise = gaussian_filter1d(gaussian_filter1d(noise, 1.0, 0), 1.0, 1)
         noise = noise / (noise.std() + 1e-6)
         noise = noise - 0.7 * noise.mean(2, keepdims=True)
@@ -105,7 +105,7 @@ def shrink_and_back(rng: Rng, image: Array, scale: float) -> tuple[Array, tuple[
 
 
 def add_jpeg(rng: Rng, image: Array, quality: int) -> Array:
-    """Writes and reads a real JPEG, with or without halved colour."""
+    """Writes and reads a real JPEG, with or without halved color."""
     picture = Image.fromarray(quantize(image))
     with io.BytesIO() as file:
         sampling = 2 if rng.random() < 0.7 else 0  # Pillow: 2 is 4:2:0, 0 is 4:4:4

@@ -12,33 +12,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-if __package__:
-    from .materials import (
-        draw_strokes,
-        from_image,
-        material,
-        random_color,
-        smooth_field,
-        spectral_field,
-        to_image,
-        write_text,
-    )
-else:  # beside train.py, which is run as a script
-    from materials import (
-        draw_strokes,
-        from_image,
-        material,
-        random_color,
-        smooth_field,
-        spectral_field,
-        to_image,
-        write_text,
-    )
+from .degrade import LUMA
+from .materials import (
+    draw_strokes,
+    from_image,
+    material,
+    random_color,
+    smooth_field,
+    spectral_field,
+    to_image,
+    write_text,
+)
 
 Array = np.ndarray
 Rng = np.random.Generator
-
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def leaf_mask(rng: Rng, height: int, width: int) -> Array:
@@ -93,7 +80,7 @@ def paint_leaf(rng: Rng, canvas: Array, fill: Array, radius: float) -> None:
     high, wide = y1 - y0, x1 - x0
     dy, dx = (int(rng.integers(0, size - n + 1)) for n in (high, wide))
     patch = fill[dy : dy + high, dx : dx + wide]
-    if rng.random() < 0.5:  # the same material in another colour and strength
+    if rng.random() < 0.5:  # the same material in another color and strength
         mean = patch.mean((0, 1))
         patch = random_color(rng) + (patch - mean) * rng.uniform(0.2, 1.2)
     if rng.random() < 0.6:  # shading across the leaf
@@ -188,7 +175,7 @@ def generate(seed: int, size: int = 320) -> Array:
         image = dead_leaves(rng, size)
     elif kind < 0.62:
         image = bokeh(rng, size)
-    elif kind < 0.67:  # plain 1/f colour noise with the slope of natural images
+    elif kind < 0.67:  # plain 1/f color noise with the slope of natural images
         slope = rng.uniform(0.9, 1.4)
         luma, *chroma = (spectral_field(rng, size, size, slope + 0.2 * (c > 0)) for c in range(3))
         tint = np.stack([chroma[0], -0.4 * chroma[0] - 0.3 * chroma[1], chroma[1]], -1)

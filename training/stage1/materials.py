@@ -1,7 +1,7 @@
 """The materials that synthetic scenes are made of: textures, patterns and drawings from a seed.
 
 Each maker fills a square: 1/f clouds, smooth gradients, fur and wood, stones, bricks, cloth, foliage,
-pages of text, line drawings. HWC float32, about [0, 1], colour channels correlated as in nature.
+pages of text, line drawings. HWC float32, about [0, 1], color channels correlated as in nature.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def smooth_field(rng: Rng, height: int, width: int, cells: int) -> Array:
 
 
 def random_color(rng: Rng) -> Array:
-    """One RGB colour in [0, 1]: any lightness, mostly weak chroma, now and then vivid."""
+    """One RGB color in [0, 1]: any lightness, mostly weak chroma, now and then vivid."""
     lightness = rng.beta(1.3, 1.5)
     saturation = abs(rng.normal(0, 0.08)) if rng.random() < 0.7 else abs(rng.normal(0, 0.3))
     angle = rng.normal(0.6, 0.6) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
@@ -51,7 +51,7 @@ def random_color(rng: Rng) -> Array:
 
 
 def colorize(rng: Rng, field: Array, contrast: float) -> Array:
-    """Paints a zero-mean field with a colour ramp. HW -> HWC in about [0, 1].
+    """Paints a zero-mean field with a color ramp. HW -> HWC in about [0, 1].
 
     Light and dark of one material differ mostly in lightness: channels stay strongly correlated.
     """
@@ -102,7 +102,7 @@ def clouds(rng: Rng, size: int) -> Array:
 
 
 def gradient(rng: Rng, size: int) -> Array:
-    """Sky, wall, out-of-focus ground: very smooth, colour changing slowly."""
+    """Sky, wall, out-of-focus ground: very smooth, color changing slowly."""
     y, x = np.mgrid[:size, :size].astype(np.float32) / size
     angle = rng.uniform(0, 2 * np.pi)
     t = np.clip(0.5 + (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle), 0, 1)[..., None]
@@ -131,7 +131,7 @@ def grain(rng: Rng, size: int) -> Array:
 
 
 def stones(rng: Rng, size: int) -> Array:
-    """Voronoi cells with own colour, shading and gaps: gravel, cobbles, scales, cells, mosaic."""
+    """Voronoi cells with own color, shading and gaps: gravel, cobbles, scales, cells, mosaic."""
     pitch = np.exp(rng.uniform(np.log(5), np.log(45)))
     count = int((size / pitch) ** 2) + 8
     points = rng.uniform(0, size, (count, 2))

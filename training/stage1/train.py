@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools" / "package.py"))["register_pack"]()
 
+from restoration.common import metrics  # noqa: E402
 from restoration.training.stage1.degrade import MODES, training_pair  # noqa: E402
 from restoration.training.stage1.generate import generate  # noqa: E402
 
@@ -135,10 +136,12 @@ def log_mse(output: Tensor, clean: Tensor, floor: float = 1e-4) -> Tensor:
 
 
 def psnr(output: Tensor, clean: Tensor) -> Tensor:
-    """Per sample, after clipping and rounding to 8 bits, at most 60 dB. BCHW [0, 1] -> B."""
+    """Per sample, after clipping and rounding to 8 bits. BCHW [0, 1] -> B.
+
+    At most 60 dB: untouched samples are infinitely good and would rule the mean.
+    """
     output = output.float().clamp(0, 1).mul(255).round().div(255)
-    error = (output - clean).square().mean((1, 2, 3))
-    return -10 * torch.log10(error.clamp_min(1e-6))
+    return metrics.psnr(output, clean, peak=1).clamp(max=60)
 
 
 def validation_set(count: int, workers: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
