@@ -5,6 +5,9 @@
     bash scripts/demo.sh photo.jpg --reference clean.png --output DIR
     bash scripts/demo.sh photo.jpg --fidelity 0.7      keeps more of the photo as it was
 
+It reads and writes pictures as the folder runner does, and like that replaces no file that it did not
+make: the manifest in the output folder says which it did.
+
 Runs `workflows/api/quick_restore.json` in a headless ComfyUI on the CPU (`--gpu`: on the device
 that ComfyUI chooses). Where none can be had it calls the same functions without it.
 """
@@ -13,17 +16,20 @@ that ComfyUI chooses). Where none can be had it calls the same functions without
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import itertools
+import os
 import runpy
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,21 +38,40 @@ runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 from restoration.tools.comfyui.client import Progress, Prompt, PromptError, read_prompt  # noqa: E402
 from restoration.tools.comfyui.find import Host, HostError, find_host, find_newer_host  # noqa: E402
 from restoration.tools.comfyui.process import ComfyServer  # noqa: E402
+from restoration.tools.files import sha256  # noqa: E402
+from restoration.tools.folder.errors import UsageError  # noqa: E402
+from restoration.tools.folder.output import Output, claim  # noqa: E402
+from restoration.tools.folder.pictures import (  # noqa: E402
+    Picture,
+    read_picture,
+    rgb_psnr,
+    save_picture,
+)
 
 WORKFLOW = ROOT / "workflows" / "api" / "quick_restore.json"
 PHOTO = ROOT / "scripts" / "photo" / "degraded.jpg"
 REFERENCE = ROOT / "scripts" / "photo" / "reference.jpg"
 PANEL_WIDTH = 640
 THUMBNAIL = 448
+RESULTS = ("restored.png", "comparison.png", "split.jpg")
+"""What is written, after the photo's name."""
+LONGEST_STEM = 200
+"""Bytes of a photo's name that come back in those of its results; file systems allow 255."""
 
 
 @dataclass(frozen=True)
 class Restored:
     """A result and where it was made."""
 
-    image: Image.Image
+    data: bytes
+    """A PNG."""
     where: str
     seconds: float
+
+    @property
+    def image(self) -> Image.Image:
+        """Its pixels, in RGB."""
+        return Image.open(io.BytesIO(self.data)).convert("RGB")
 
 
 class ProgressLine:
@@ -89,23 +114,20 @@ def titles_of(prompt: Prompt) -> dict[str, str]:
     }
 
 
-def restore_in_host(photo: Image.Image, fidelity: float, host: Host, cpu: bool) -> Restored:
+def restore_in_host(picture: Picture, fidelity: float, host: Host, cpu: bool) -> Restored:
     """Runs the shipped workflow in a headless ComfyUI."""
     prompt = read_prompt(WORKFLOW)
-    packed = io.BytesIO()
-    photo.save(packed, "PNG")
     print(f"Starting ComfyUI {host.version} without a window ...", flush=True)
     with ComfyServer(host, cpu=cpu) as server:
         line = ProgressLine(titles_of(prompt))
-        name = server.upload(packed.getvalue(), "photo.png")
+        name = server.upload(picture.data, f"photo{picture.suffix}")
         settings = {"LoadImage": {"image": name}, "RestorationFidelity": {"fidelity": fidelity}}
         try:
             result = server.run(with_settings(prompt, settings), line, timeout=3600)
         finally:
             line.close()
-        image = Image.open(io.BytesIO(server.fetch(result.images("output")[0])))
-        image.load()
-    return Restored(image.convert("RGB"), f"ComfyUI {host.version}", result.seconds)
+        data = server.fetch(result.images("output")[0])
+    return Restored(data, f"ComfyUI {host.version}", result.seconds)
 
 
 def restore_without_host(photo: Image.Image, fidelity: float) -> Restored:
@@ -137,7 +159,7 @@ def restore_without_host(photo: Image.Image, fidelity: float) -> Restored:
         result = finish(cleaned.movedim(1, -1), info, **finishing)
     seconds = time.monotonic() - started
     array = (result[0].numpy() * 255).astype(np.uint8)  # truncated, as Save Image does
-    return Restored(Image.fromarray(array), "without ComfyUI", seconds)
+    return Restored(packed(Image.fromarray(array), "PNG"), "without ComfyUI", seconds)
 
 
 def widgets(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -145,27 +167,22 @@ def widgets(inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if not isinstance(value, list)}
 
 
-def restore_photo(photo: Image.Image, fidelity: float, cpu: bool) -> Restored:
+def restore_photo(picture: Picture, fidelity: float, cpu: bool) -> Restored:
     """In ComfyUI where there is one that starts, else without."""
+    assert picture.pixels
     host = find_host() or find_newer_host()
     if host is None:
         print("No ComfyUI found or installed: running the same functions without it.", flush=True)
-        return restore_without_host(photo, fidelity)
+        return restore_without_host(picture.pixels, fidelity)
     try:
-        return restore_in_host(photo, fidelity, host, cpu)
+        return restore_in_host(picture, fidelity, host, cpu)
     except HostError as error:
         print(error, file=sys.stderr)
         print("That ComfyUI does not run here: running the same functions without it.", flush=True)
-        return restore_without_host(photo, fidelity)
+        return restore_without_host(picture.pixels, fidelity)
 
 
 # -- figures and pictures --------------------------------------------------------------------------
-
-
-def psnr(image: Image.Image, reference: Image.Image) -> float:
-    """PSNR in dB over the three channels of 8-bit RGB."""
-    difference = np.asarray(image, np.float64) - np.asarray(reference, np.float64)
-    return float(10 * np.log10(255**2 / max(np.square(difference).mean(), 1e-10)))
 
 
 def ssim(image: Image.Image, reference: Image.Image) -> float:
@@ -217,21 +234,17 @@ def split(before: Image.Image, after: Image.Image) -> Image.Image:
     return picture
 
 
-def open_photo(path: Path) -> Image.Image:
-    """An upright RGB picture from a file, as Load Image reads it."""
-    try:
-        return ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    except FileNotFoundError:
-        raise SystemExit(f"There is no file {path}.") from None
-    except OSError as error:
-        raise SystemExit(f"{path} is no picture that can be read ({error}).") from None
+def packed(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """A picture as a file of a format of Pillow's."""
+    data = io.BytesIO()
+    image.save(data, kind, **options)
+    return data.getvalue()
 
 
-def report(
-    restored: Restored, before: Image.Image, reference: Image.Image | None, output: Path, stem: str
-) -> None:
-    """Writes the pictures and prints what was done, where, and how good it is."""
-    output.mkdir(parents=True, exist_ok=True)
+def compare(
+    restored: Restored, before: Image.Image, reference: Image.Image | None
+) -> tuple[bytes, bytes]:
+    """(The pictures side by side as PNG, before and after in one as JPEG). Prints how good it is."""
     after = restored.image
     print(f"Done in {restored.seconds:.1f} s ({restored.where}), {after.width}x{after.height}.")
     before = before.resize(after.size, Image.Resampling.BICUBIC)
@@ -240,19 +253,90 @@ def report(
         clean = reference.resize(after.size, Image.Resampling.BICUBIC)
         print("Against the clean original (PSNR over RGB, SSIM of the luma):")
         for index, (label, picture) in enumerate(panels):
-            rated = f"{psnr(picture, clean):.2f} dB, SSIM {ssim(picture, clean):.3f}"
+            rated = f"{rgb_psnr(picture, clean):.2f} dB, SSIM {ssim(picture, clean):.3f}"
             panels[index] = (f"{label}: {rated}", picture)
             print(f"  {label.lower():<7} {rated}")
         panels.append(("Reference", clean))
-    after.save(output / f"{stem}_restored.png")
-    labelled(panels).save(output / f"{stem}_comparison.png")
-    split(before, after).save(output / f"{stem}_split.jpg", quality=85)
-    for what in ("restored.png", "comparison.png", "split.jpg"):
-        print(f"  {output / f'{stem}_{what}'}")
+    return packed(labelled(panels), "PNG"), packed(split(before, after), "JPEG", quality=85)
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def result_names(photo: Path) -> list[str]:
+    """What a photo's results are called."""
+    stem = os.fsencode(photo.stem)
+    if len(stem) > LONGEST_STEM:
+        end = LONGEST_STEM
+        while stem[end] & 0xC0 == 0x80:  # in the middle of a letter of UTF-8
+            end -= 1
+        stem = stem[:end] + b"~" + hashlib.sha256(stem).hexdigest()[:8].encode()
+    return [f"{os.fsdecode(stem)}_{what}" for what in RESULTS]
+
+
+def refuse_others(
+    output: Output, names: Sequence[str], digest: str, inputs: Sequence[Path], again: bool
+) -> None:
+    """UsageError where a result would take the place of anything but the demo's own.
+
+    digest: of the photo, the first of the inputs, which are the files that are read.
+    """
+    for name in names:
+        target = output.folder / name
+        for each in inputs:
+            if target.exists() and os.path.samefile(target, each):
+                raise UsageError(f"{target} is {each}, which is read: take another --output.")
+        if problem := output.problem(name, inputs[0], digest, again):
+            raise UsageError(f"{problem}: move it away, or take another --output.")
+
+
+def run(options: argparse.Namespace, output: Output) -> int:
+    """Restores the photo into a folder that is held, and tells what came of it.
+
+    Raises UsageError, OSError, HostError, PromptError, RuntimeError and ValueError; their messages
+    are sentences.
+    """
+    path = options.image or PHOTO
+    reference = options.reference or (REFERENCE if options.image is None else None)
+    picture = read_picture(path, one_frame=True)
+    clean = read_picture(reference, one_frame=True).pixels if reference else None
+    before = picture.pixels
+    assert before
+    names, digest = result_names(path), sha256(path)
+    refuse_others(output, names, digest, [path, *filter(None, [reference])], options.again)
+    print(f"Restoring {path} ({before.width}x{before.height})", flush=True)
+    if options.without_comfyui:
+        restored = restore_without_host(before, options.fidelity)
+    else:
+        restored = restore_photo(picture, options.fidelity, cpu=not options.gpu)
+    saved = io.BytesIO()
+    _, lost = save_picture(restored.data, picture, saved, "png", 95)
+    files = [saved.getvalue(), *compare(restored, before, clean)]
+    notes = [*picture.notes, *filter(None, [lost])]
+    record = {
+        "input": str(path),
+        "input_sha256": digest,
+        "workflow": WORKFLOW.name,
+        "workflow_sha256": sha256(WORKFLOW),
+        "settings": {"made_by": "demo", "fidelity": options.fidelity},
+        "outputs": [
+            {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in zip(names, files, strict=True)
+        ],
+        "seconds": round(restored.seconds, 3),
+        "notes": notes,
+        "status": "done",
+    }
+    output.commit(record, files, path, options.again)
+    for note in notes:
+        print(f"  Note: {note}")
+    for name in names:
+        print(f"  {output.folder / name}")
+    return 0
 
 
 def main() -> int:
-    """Parses the command line and runs the demo."""
+    """Parses the command line and runs the demo. 0: done; 1: it failed; 2: it was refused."""
     parser = argparse.ArgumentParser(prog="demo.sh", description="Restores one photo.")
     parser.add_argument("image", nargs="?", type=Path, help="your photo (default: a bundled one)")
     parser.add_argument("--reference", type=Path, help="its clean original, to measure against")
@@ -265,22 +349,23 @@ def main() -> int:
     )
     parser.add_argument("--gpu", action="store_true", help="let ComfyUI choose its device")
     parser.add_argument("--without-comfyui", action="store_true", help="call the functions alone")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="replace results that were changed since they were made",
+    )
     options = parser.parse_args()
-    path = options.image or PHOTO
-    reference = options.reference or (REFERENCE if options.image is None else None)
-    before = open_photo(path)
-    clean = open_photo(reference) if reference else None
-    print(f"Restoring {path} ({before.width}x{before.height})", flush=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names need not be UTF-8
     try:
-        if options.without_comfyui:
-            restored = restore_without_host(before, options.fidelity)
-        else:
-            restored = restore_photo(before, options.fidelity, cpu=not options.gpu)
-    except (HostError, PromptError, RuntimeError, ValueError) as error:
+        with claim(options.output) as output:
+            return run(options, output)
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except (HostError, PromptError, OSError, RuntimeError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    report(restored, before, clean, options.output, path.stem)
-    return 0
 
 
 if __name__ == "__main__":
