@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from numbers import Integral, Real
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from comfy_api.latest import io
@@ -167,17 +167,16 @@ class CheckedNode(io.ComfyNode):
 
     validate_inputs = _Validation()  # pyright: ignore
 
+    check_together: ClassVar[Callable[..., None]] = staticmethod(lambda: None)
+    """To be overridden where inputs must fit each other: takes these by name, when all of them are
+    known, and raises ValueError."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         execute = vars(cls).get("execute")
         # The host runs clones of a class, whose `execute` is wrapped already.
         if execute is not None and not hasattr(execute.__func__, "__wrapped__"):
             cls.execute = classmethod(_checking(execute.__func__))  # pyright: ignore
-
-    @classmethod
-    def check_together(cls) -> None:
-        """To be overridden where inputs must fit each other: takes these by name, when all of them
-        are known, and raises ValueError."""
 
 
 def _check_together(cls: type[CheckedNode], values: Mapping[str, Any]) -> None:
