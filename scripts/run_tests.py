@@ -6,6 +6,7 @@ Called by `scripts/test.sh` inside the local environment. See docs/testing.md.
     bash scripts/test.sh --all              also slow tests, and every test on the older host, too
     bash scripts/test.sh --changed [REV]    the tests that mirror or import what changed since REV
                                             (without it: since the last commit)
+    bash scripts/test.sh --only lint        or pure, or hosts: a part, as continuous integration does
     bash scripts/test.sh -k color           other arguments go to every pytest call
 """
 
@@ -37,6 +38,7 @@ NO_TESTS = 5
 """pytest's exit status when it collected nothing."""
 NOTHING = "no test was selected"
 TIER_SECONDS = 1800
+PARTS = ("lint", "pure", "hosts")
 HOST_TIERS = ("host", "server", "browser")
 ALWAYS_HERE = {"server": "tests/server", "browser": "tests/browser"}
 """Tiers whose tests lie in one folder: no other is collected for them."""
@@ -122,6 +124,16 @@ def lint(tier: str, name: str, *command: str) -> Row:
                seconds=time.monotonic() - started)  # fmt: skip
 
 
+def lint_rows() -> list[Row]:
+    """Style, format and types."""
+    return [
+        lint("lint", "ruff", "check", "--extend-exclude", ".comfy,output", "."),
+        lint("format", "ruff", "format", "--check", "--extend-exclude", ".comfy,output", "."),
+        # Else it looks for packages in whichever Python comes first in PATH.
+        lint("types", "pyright", "--pythonpath", sys.executable),
+    ]
+
+
 def pytest(tier: str, where: str, marks: str, arguments: Sequence[str], **environ: str) -> Row:
     """One pytest process as a row."""
     heading(f"{tier} tests: {where}")
@@ -195,6 +207,21 @@ def host_rows(host: Host, arguments: Sequence[str], newest: Host | None = None) 
     return rows
 
 
+def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool) -> list[Row]:
+    """The tiers of all hosts, oldest first. everything: of the older ones, too."""
+    if not hosts:
+        return [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
+    if find_chromium() is None:
+        install_chromium()
+    rows = []
+    for host in hosts:
+        older = host is not hosts[-1] and not everything
+        rows += host_rows(host, arguments, newest=hosts[-1] if older else None)
+    if len(hosts) == 1:
+        rows.append(Row("all host", "a second ComfyUI", not_run=ONE_HOST))
+    return rows
+
+
 def changed_files(revision: str) -> list[str]:
     """Of the working tree against a revision, new ones included."""
     listed = (
@@ -236,6 +263,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--changed", nargs="?", const="HEAD")
+    parser.add_argument("--only", choices=PARTS)
     options, arguments = parser.parse_known_args()
     narrowed = bool(arguments) or options.changed is not None
     if options.all:
@@ -252,23 +280,15 @@ def main() -> int:
     except HostError as error:
         print(error, file=sys.stderr)
         return 2
-    rows = [
-        lint("lint", "ruff", "check", "--extend-exclude", ".comfy,output", "."),
-        lint("format", "ruff", "format", "--check", "--extend-exclude", ".comfy,output", "."),
-        # Else it looks for packages in whichever Python comes first in PATH.
-        lint("types", "pyright", "--pythonpath", sys.executable),
-    ]
-    no_host = " and ".join(f"not {tier}" for tier in HOST_TIERS)
-    rows.append(pytest("pure", "without a host", no_host, [*WORKERS, *arguments], **ONE_THREAD))
-    if hosts and find_chromium() is None:
-        install_chromium()
-    for host in hosts:
-        older = host is not hosts[-1] and not options.all
-        rows += host_rows(host, arguments, newest=hosts[-1] if older else None)
-    if not hosts:
-        rows += [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
-    elif len(hosts) == 1:
-        rows += [Row("all host", "a second ComfyUI", not_run=ONE_HOST)]
+    parts = [options.only] if options.only else PARTS
+    rows: list[Row] = []
+    if "lint" in parts:
+        rows += lint_rows()
+    if "pure" in parts:
+        no_host = " and ".join(f"not {tier}" for tier in HOST_TIERS)
+        rows.append(pytest("pure", "without a host", no_host, [*WORKERS, *arguments], **ONE_THREAD))
+    if "hosts" in parts:
+        rows += hosts_rows(hosts, arguments, everything=options.all)
     table(rows, time.monotonic() - started)
     nothing = not narrowed and any(row.not_run == NOTHING for row in rows)
     return int(nothing or any(row.bad for row in rows))

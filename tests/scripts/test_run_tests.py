@@ -76,7 +76,9 @@ def test_nothing_changed_runs_nothing(runs, monkeypatch) -> None:
     assert not runs
 
 
-def test_an_unknown_revision_is_said(runs, monkeypatch, capsys) -> None:
+def test_an_unknown_revision_is_said(runs, monkeypatch, capsys, tmp_path) -> None:
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    monkeypatch.setattr(run_tests, "ROOT", tmp_path)
     assert command(monkeypatch, "--changed", "no-such-revision") == 2
     assert "no-such-revision" in capsys.readouterr().err and not runs
 
@@ -112,3 +114,11 @@ def test_slow_tests_are_counted_with_the_way_to_run_them(tmp_path) -> None:
     )
     row = run_tests.read_junit("host", "ComfyUI", xml)
     assert "1 passed, 1 skipped" in str(row) and f"skipped 1: {reason}" in str(row)
+
+
+@pytest.mark.parametrize(("part", "tiers"), [
+    ("lint", set()), ("pure", {"pure"}), ("hosts", {"host", "server", "browser"}),
+])  # fmt: skip
+def test_a_part_runs_alone(runs, monkeypatch, part, tiers) -> None:
+    assert command(monkeypatch, "--only", part) == 0
+    assert {tier for tier, *_ in runs} == tiers
