@@ -21,7 +21,7 @@ def import_pack(host: Path) -> None:
     import_comfyui(host, pytorch_attention=True)
 
 
-def randomise(network: torch.nn.Module) -> torch.nn.Module:
+def randomize(network: torch.nn.Module) -> torch.nn.Module:
     """Weights that keep activations finite: no zeros, no denormals, which would cost differently."""
     torch.manual_seed(0)
     with torch.no_grad():

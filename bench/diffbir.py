@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _measuring import import_pack, measure, operations, randomise, with_range
+from _measuring import import_pack, measure, operations, randomize, with_range
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,9 +54,9 @@ def steps(side: int) -> dict[str, Callable[[], object]]:
     )
 
     model = empty_unet(ldm_unet_config(SD21_UNET))
-    randomise(model.model.diffusion_model)
+    randomize(model.model.diffusion_model)
     control = diffbir_control({key: torch.zeros(shape) for key, shape in layout().items()})
-    randomise(control.control_model)
+    randomize(control.control_model)
 
     x, timestep = torch.randn(1, 4, side, side), torch.tensor([500])
     hint = torch.randn(1, 4, side, side)

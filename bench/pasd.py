@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _measuring import import_pack, measure, operations, randomise, with_range
+from _measuring import import_pack, measure, operations, randomize, with_range
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = ROOT / "tests" / "golden" / "pasd"
@@ -79,7 +79,7 @@ def steps(side: int, kinds: list[str]) -> tuple[dict[str, Step], dict[str, Step]
 
     config = config_from(published("controlnet", "base"))
     model = empty_unet(config.unet_config())
-    randomise(model.model.diffusion_model)
+    randomize(model.model.diffusion_model)
     picture = torch.rand(1, 8 * side, 8 * side, 3)
     x, text = torch.randn(1, 4, side, side), torch.randn(1, 77, config.context_dim)
     sampling: dict[str, Step] = {"plain": open_run(model, x, text)}
@@ -88,7 +88,7 @@ def steps(side: int, kinds: list[str]) -> tuple[dict[str, Step], dict[str, Step]
         unet, control = KINDS[name]
         pasd = pasd_model(published(unet, "added"), published(control, "added", "base"))
         for patcher in (pasd.encoder, pasd.control, pasd.attention):
-            randomise(patcher.model)
+            randomize(patcher.model)
         sampling[name] = open_run(apply_pasd(model, pasd, picture, 1.0, 0.0, 1.0), x, text)
         encoder = pasd.encoder.model
         encoding[name] = lambda encoder=encoder: encoder(picture.movedim(-1, 1))

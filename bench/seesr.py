@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _measuring import import_pack, measure, operations, randomise, with_range
+from _measuring import import_pack, measure, operations, randomize, with_range
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFESTS = ROOT / "tests" / "golden" / "seesr"
@@ -52,7 +52,7 @@ def tagger() -> Any:
     names = tuple(f"tag {i}" for i in range(RAM.labels))
     tags = TagList(names, torch.full((RAM.labels,), 0.65))
     model = build_tagger(published("ram_swin_large_14m", "inference"), tags)
-    randomise(model.network)
+    randomize(model.network)
     return model
 
 
@@ -65,12 +65,12 @@ def steps(side: int) -> dict[str, Callable[[], object]]:
     from restoration.tests.host.networks import call_model, conditioning, empty_unet
 
     model = empty_unet(SD2.unet_config())
-    randomise(model.model.diffusion_model)
+    randomize(model.model.diffusion_model)
     networks, _ = seesr_model(
         published("seesr_unet", "added"), published("seesr_controlnet", "added", "base")
     )
-    randomise(networks.control.model)
-    randomise(networks.rca.model)
+    randomize(networks.control.model)
+    randomize(networks.rca.model)
 
     dape, photo = tagger(), torch.rand(1, 3, 2 * side, 2 * side)
 

@@ -1,5 +1,5 @@
 # ruff: noqa: T201
-"""What StyleID costs: a stylised step over a plain one, and whole runs in the memory modes.
+"""What StyleID costs: a stylized step over a plain one, and whole runs in the memory modes.
 
     python bench/styleid.py                     # latent 32x32, runs of 4 steps, 3 rounds
     python bench/styleid.py --latent 64 --steps 2 --rounds 2
@@ -7,7 +7,7 @@
 Full-size Stable Diffusion 1.5 UNet with random weights, float32 (about 5 GB of memory), through
 the real host's samplers. Process CPU time of one thread, the variants interleaved in every round,
 PyTorch attention; medians over the rounds with their range. Ratios are taken within a round.
-Differences under 5 % cannot be resolved this way. A whole run is two inversions and the stylised
+Differences under 5 % cannot be resolved this way. A whole run is two inversions and the stylized
 sampling, cfg 1. Memory is that of tensors alone: what is kept between inversion and sampling, and
 the most that lives at once while sampling, without the weights.
 """
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _measuring import import_pack, randomise
+from _measuring import import_pack, randomize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,7 +89,7 @@ class Bench:
         from restoration.tests.host.networks import conditioning, empty_unet
 
         self.model = empty_unet(SD15_UNET)
-        randomise(self.model.model.diffusion_model)
+        randomize(self.model.model.diffusion_model)
         self.empty = conditioning(torch.randn(1, 77, 768))
         self.pictures = [{"samples": torch.randn(1, 4, side, side)} for _ in range(2)]
         self.steps = steps

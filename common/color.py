@@ -1,4 +1,4 @@
-"""Colour correction: give a restored picture the colours of the photo it came from."""
+"""Color correction: give a restored picture the colors of the photo it came from."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wavelet_decomposition(pixels: Tensor, levels: int = WAVELET_LEVELS) -> tuple
     """Splits into high and low frequencies with an undecimated (a trous) wavelet.
 
     pixels: B C H W, any range and size. Returns (high, low), each B C H W; high + low is the
-    input up to rounding. Source: StableSR's colour fix, as used by DiffBIR, PASD and SeeSR.
+    input up to rounding. Source: StableSR's color fix, as used by DiffBIR, PASD and SeeSR.
     """
     high = torch.zeros_like(pixels)
     low = pixels
@@ -41,7 +41,7 @@ def wavelet_decomposition(pixels: Tensor, levels: int = WAVELET_LEVELS) -> tuple
 
 
 def wavelet_color_fix(pixels: Tensor, reference: Tensor, levels: int = WAVELET_LEVELS) -> Tensor:
-    """The details of `pixels` on the low frequencies (colours) of `reference`.
+    """The details of `pixels` on the low frequencies (colors) of `reference`.
 
     pixels B C H W, reference B C H' W' (resized to H W if needed), same range. Not clamped.
     """
@@ -62,7 +62,7 @@ def adain(content: Tensor, style: Tensor, eps: float = 1e-5) -> Tensor:
     """Gives content the per-channel mean and std of style (Huang & Belongie 2017, eq. 8).
 
     content, style: B C H W, any range, same B and C; sizes may differ. std is
-    sqrt(unbiased variance + eps), as in the authors' colour fixes. Not clamped.
+    sqrt(unbiased variance + eps), as in the authors' color fixes. Not clamped.
     """
     content_mean, content_std = mean_std(content, eps)
     style_mean, style_std = mean_std(style, eps)
@@ -70,7 +70,7 @@ def adain(content: Tensor, style: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def lab_color_fix(pixels: Tensor, reference: Tensor, levels: int = WAVELET_LEVELS) -> Tensor:
-    """Wavelet colour fix of the chroma only: in CIELAB, a and b take the low frequencies of
+    """Wavelet color fix of the chroma only: in CIELAB, a and b take the low frequencies of
     `reference`, L stays the restored picture's, so brightness and contrast are not touched.
 
     pixels B 3 H W and reference B 3 H' W', both RGB in 0..1. Returns RGB, clamped to 0..1 by
@@ -84,7 +84,7 @@ def lab_color_fix(pixels: Tensor, reference: Tensor, levels: int = WAVELET_LEVEL
 
 
 def correct_color(pixels: Tensor, reference: Tensor, method: ColorCorrection) -> Tensor:
-    """`pixels` with the colours of `reference` by the named method; B 3 H W in 0..1, unclamped.
+    """`pixels` with the colors of `reference` by the named method; B 3 H W in 0..1, unclamped.
 
     Image by image, as every method treats them: what lies in between is many times an image.
     """

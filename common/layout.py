@@ -16,7 +16,7 @@ def conv_shapes(name: str, inputs: int, outputs: int, side: int = 3) -> Shapes:
 
 
 def norm_shapes(name: str, width: int) -> Shapes:
-    """A normalisation with weight and bias."""
+    """A normalization with weight and bias."""
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 

@@ -35,7 +35,7 @@ class RestoreInfo:
     """The part of the working picture that shows the photo; the rest is padding."""
     working_size: Size
     reference: Tensor
-    """B 3 H W in 0..1: the photo at content size, the colours to go back to."""
+    """B 3 H W in 0..1: the photo at content size, the colors to go back to."""
     alpha: Tensor | None
     """B 1 H W of the input, at its own size."""
 
@@ -149,9 +149,9 @@ def finish(
     reference: Tensor | None = None,
     fidelity: float = AUTHORS,
 ) -> Tensor:
-    """Cuts the padding, corrects the colours, resizes to the asked size, puts the alpha back.
+    """Cuts the padding, corrects the colors, resizes to the asked size, puts the alpha back.
 
-    image: B H W C, the restored working picture. reference: an IMAGE whose colours to take
+    image: B H W C, the restored working picture. reference: an IMAGE whose colors to take
     instead of the prepared photo's (DiffBIR takes the stage-1 image's); any size. fidelity: above
     0.5 that same picture is blended in, at 1 it is all there is.
     Returns B h w 3, or 4 where the input of `prepare` had alpha, in 0..1.

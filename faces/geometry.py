@@ -1,7 +1,7 @@
 """Faces: bring each to the square the networks were trained on, and put it back.
 
 Written from the mathematics: a similarity transform from five landmarks, bilinear sampling, a
-soft square mask. Coordinates are (x, y) with the centre of the first pixel at (0, 0).
+soft square mask. Coordinates are (x, y) with the center of the first pixel at (0, 0).
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def from_box(box: Box) -> Tensor:
 
 
 def whole_picture(height: int, width: int) -> Tensor:
-    """The largest centred square: for pictures that are aligned crops already; 3 3."""
+    """The largest centered square: for pictures that are aligned crops already; 3 3."""
     scale = FACE_SIZE / min(height, width)
     middle = (FACE_SIZE - 1) / 2
     return _affine(scale, 0.0, middle - scale * (width - 1) / 2, middle - scale * (height - 1) / 2)
@@ -191,7 +191,7 @@ def warp(
 ) -> Tensor:
     """Moves a picture by a similarity: bilinear, antialiased where it shrinks.
 
-    pixels: C H W; matrix 3 3 from its pixels to those of the result; fill: C, the colour outside;
+    pixels: C H W; matrix 3 3 from its pixels to those of the result; fill: C, the color outside;
     margin: over how many pixels of the result the picture's edge is continued before it.
     Returns C height width.
     """
@@ -304,7 +304,7 @@ def paste_faces(
         right, bottom = min(right, width), min(bottom, height)
         if right <= left or bottom <= top:
             continue
-        # Colours times mask, and the mask: blended exactly however the two are interpolated.
+        # Colors times mask, and the mask: blended exactly however the two are interpolated.
         layers = torch.cat([pixels * mask, mask[None]])
         window = _affine(1.0, 0.0, -left, -top) @ back
         moved = warp(layers, window, bottom - top, right - left, layers.new_zeros(4)).to(result)

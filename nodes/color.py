@@ -1,4 +1,4 @@
-"""Colour fixes as nodes of their own."""
+"""Color fixes as nodes of their own."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class RestorationPrepare(CheckedNode):
 
 
 class RestorationFinish(CheckedNode):
-    """Last node of a restoration: exactly the asked size, the photo's own colours and alpha."""
+    """Last node of a restoration: exactly the asked size, the photo's own colors and alpha."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -53,7 +53,7 @@ class TiledRestoration(CheckedNode):
                     min=0,
                     max=4096,
                     step=8,
-                    tooltip="How far neighbours overlap, in pixels. More hides borders better and "
+                    tooltip="How far neighbors overlap, in pixels. More hides borders better and "
                     "costs more tiles; 0 shows seams. Must be smaller than tile_size.",
                 ),
                 io.Int.Input(
@@ -70,7 +70,7 @@ class TiledRestoration(CheckedNode):
                     default="gaussian",
                     tooltip="How tiles are blended. gaussian: symmetric, the papers' width. hann: "
                     "the blend spreads over the whole overlap. authors: the published code's window, "
-                    "half a cell off centre. uniform: a plain average, for comparison.",
+                    "half a cell off center. uniform: a plain average, for comparison.",
                 ),
             ],
             outputs=[io.Model.Output(tooltip="MODEL that works in tiles; for any sampler.")],

@@ -16,11 +16,11 @@ from torch.nn.functional import gelu, interpolate, relu, scaled_dot_product_atte
 from .config import EMBED_WIDTH, IMAGE_MEAN, IMAGE_STD, RAM, TaggerConfig
 
 HIDDEN = -100.0
-"""Added to the attention between parts of the picture that only the shift made neighbours."""
+"""Added to the attention between parts of the picture that only the shift made neighbors."""
 
 
 def tagger_input(pixels: Tensor, size: int = RAM.image_size, antialias: bool = False) -> Tensor:
-    """What the tagger sees of a picture: squeezed to a square, normalised as ImageNet.
+    """What the tagger sees of a picture: squeezed to a square, normalized as ImageNet.
 
     pixels: B 3 H W in 0..1, the low-quality picture before any enlargement. antialias: off as
     with the torchvision of the authors. Returns B 3 size size.
@@ -119,7 +119,7 @@ class SwinBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Four neighbours become one token of twice the channels."""
+    """Four neighbors become one token of twice the channels."""
 
     def __init__(self, width: int, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class SwinBackbone(nn.Module):
         self.norm = operations.LayerNorm(config.backbone_width, **factory)
 
     def forward(self, image: Tensor) -> Tensor:
-        """image: B 3 H W, normalised. Returns B (1 + tokens) C: their mean, then the tokens, row
+        """image: B 3 H W, normalized. Returns B (1 + tokens) C: their mean, then the tokens, row
         by row."""
         x = self.patch_embed(image)
         for stage in self.layers:

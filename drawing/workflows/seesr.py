@@ -203,7 +203,7 @@ def turbo(g: Graph) -> None:
         + "- `steps` in *Restoration Sigmas*: 2. Up to 8 brings more detail.\n"
         "- `prompt` in *Restoration Prompt*: your own words beside the tags.\n\n"
         "Leave `cfg` in *CFGGuider* at 1: SD-Turbo was trained without guidance. SD-Turbo has a "
-        "licence of its own.\n\n" + BATCHES
+        "license of its own.\n\n" + BATCHES
     )
     _upscale(g, FAST, "seesr_turbo")
 

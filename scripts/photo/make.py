@@ -3,7 +3,7 @@
     .venv/bin/python scripts/photo/make.py
 
 Run once; the two files it writes are part of the repository. The same seed gives the same files
-with the same Pillow; another JPEG encoder may differ by a grey level here and there.
+with the same Pillow; another JPEG encoder may differ by a gray level here and there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEED = 20240607
 BLUR_SIGMA = 0.7
 """Gaussian, pixels: a lens that is not quite sharp."""
 READ_NOISE, SHOT_NOISE = 10.0, 10.0
-"""Standard deviations in grey levels: everywhere, and what light adds at mid grey."""
+"""Standard deviations in gray levels: everywhere, and what light adds at mid gray."""
 JPEG_QUALITY = 60
 
 

@@ -78,7 +78,7 @@ def test_weights_are_small_and_half_precision():
         assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118
 
 
-def test_spandrel_recognises_the_weights():
+def test_spandrel_recognizes_the_weights():
     from spandrel import ModelLoader
 
     model = ModelLoader().load_from_file(bench.WEIGHTS)

@@ -21,9 +21,9 @@ def imresize(row: np.ndarray, length: int) -> np.ndarray:
     scale = len(row) / length
     out = np.empty(length)
     for i in range(length):
-        centre = (i + 0.5) * scale - 0.5
-        taps = np.arange(int(np.floor(centre - 2 * scale)), int(np.ceil(centre + 2 * scale)) + 1)
-        d = np.abs(taps - centre) / scale
+        center = (i + 0.5) * scale - 0.5
+        taps = np.arange(int(np.floor(center - 2 * scale)), int(np.ceil(center + 2 * scale)) + 1)
+        d = np.abs(taps - center) / scale
         near = 1.5 * d**3 - 2.5 * d**2 + 1
         far = -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
         weights = np.where(d <= 1, near, np.where(d <= 2, far, 0))

@@ -272,7 +272,7 @@ def test_jpeg_is_a_real_one_with_halved_colour() -> None:
     stripes[:, 0, :, ::2], stripes[:, 2, :, 1::2] = 1, 1
     decoded = jpeg_round_trip(stripes, 95)
     assert (decoded[:, 0] - decoded[:, 2]).abs().mean() < 0.35, (
-        "the colour of single columns is lost"
+        "the color of single columns is lost"
     )
     picture = torch.rand(2, 3, 40, 40)
     errors = [(jpeg_round_trip(picture, q) - picture).square().mean() for q in (95, 60, 30)]

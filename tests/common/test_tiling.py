@@ -41,7 +41,7 @@ def test_tiles_cover_every_cell_and_weights_sum_to_one(plan, weighting) -> None:
 
 @given(st.integers(1, 2000), st.integers(1, 600), st.integers(0, 599))
 @settings(max_examples=200, deadline=None)
-def test_neighbours_overlap_by_at_least_the_overlap(length: int, tile: int, overlap: int) -> None:
+def test_neighbors_overlap_by_at_least_the_overlap(length: int, tile: int, overlap: int) -> None:
     if overlap >= tile:
         return
     starts = tile_starts(length, tile, overlap)

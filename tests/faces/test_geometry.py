@@ -99,7 +99,7 @@ def test_crop_shows_the_landmarks_at_the_template() -> None:
     assert crops[0, 0, 256, 50] == 0
 
 
-def test_outside_of_the_picture_is_the_border_colour() -> None:
+def test_outside_of_the_picture_is_the_border_color() -> None:
     crops, _ = crop_faces(torch.zeros(1, 3, 512, 512), [[moved(0, 1, 300, 0)]])
     torch.testing.assert_close(crops[0, :, 100, 100], torch.tensor(BORDER))
     assert (crops[0, :, 100, 400] == 0).all()
@@ -124,7 +124,7 @@ def test_rescaling_maps_the_edges_onto_the_edges() -> None:
 
 
 @pytest.mark.parametrize("size", [(700, 600), (301, 477), (1, 1)])
-def test_whole_picture_is_the_largest_centred_square(size: tuple[int, int]) -> None:
+def test_whole_picture_is_the_largest_centered_square(size: tuple[int, int]) -> None:
     height, width = size
     short = min(size)
     left, top = (width - short) / 2, (height - short) / 2
@@ -143,7 +143,7 @@ def test_boxes_of_a_mask_at_another_resolution() -> None:
     assert mask_boxes(torch.zeros(8, 8), 100, 100) == []
 
 
-def test_box_is_centred_and_fills_seven_tenths() -> None:
+def test_box_is_centered_and_fills_seven_tenths() -> None:
     matrix = from_box((100, 200, 150, 260))
     assert scale_of(matrix) == pytest.approx(6)
     center = torch.tensor([[124.5, 229.5]])

@@ -281,7 +281,7 @@ def test_colorization_keeps_the_brightness_and_the_models_colors(eps, vae) -> No
 
 
 def test_a_hole_in_pixels_never_shows_what_the_reference_has_there(eps, vae) -> None:
-    """Not through the VAE's encoder either, which looks at neighbours."""
+    """Not through the VAE's encoder either, which looks at neighbors."""
     known = torch.ones(1, 8 * HEIGHT, 8 * WIDTH)
     known[:, 20:70, 30:80] = 0
     found = []

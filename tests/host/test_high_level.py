@@ -35,7 +35,7 @@ def models(comfy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def randomised(network: torch.nn.Module, scale: float = 1.0) -> Any:
+def randomized(network: torch.nn.Module, scale: float = 1.0) -> Any:
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -75,7 +75,7 @@ def save_yolos(folder: Path, bias: Tensor | None = None) -> tuple[Any, Any]:
         id2label=LABELS,
         label2id={name: number for number, name in LABELS.items()},
     )
-    network = randomised(YolosForObjectDetection(config), 4.0)
+    network = randomized(YolosForObjectDetection(config), 4.0)
     with torch.no_grad():
         network.vit.embeddings.detection_tokens.normal_(std=3)  # queries that differ
     if bias is not None:
@@ -117,7 +117,7 @@ def save_blip(folder: Path, always: str | None = None) -> tuple[Any, Any]:
         vision_config={**small, "intermediate_size": 16, "image_size": 32, "patch_size": 16},
         projection_dim=16,
     )
-    network = randomised(BlipForConditionalGeneration(config), 4.0)
+    network = randomized(BlipForConditionalGeneration(config), 4.0)
     head = network.text_decoder.cls.predictions
     with torch.no_grad():
         network.text_decoder.bert.embeddings.position_embeddings.weight.normal_(std=3)

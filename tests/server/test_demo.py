@@ -43,7 +43,7 @@ def test_figures_are_those_of_scikit_image(demo, pair) -> None:
 
 def test_pictures_fit_together_for_any_size(demo, pair) -> None:
     before, reference = pair
-    for size in ((37, 29), (1500, 400)):
+    for size in ((37, 29), (1500, 400), (7, 5), (1000, 1)):
         after = reference.resize(size)
         restored = demo.Restored(demo.packed(after, "PNG"), "a test", 0.0)
         comparison, split = demo.compare(restored, before, reference)
@@ -238,4 +238,4 @@ def test_without_comfyui_the_result_is_the_same(demo, server, pair, fidelity) ->
     inside = server.fetch(server.run(prompt).images("output")[0])
     outside = demo.restore_without_host(photo, fidelity).image
     difference = np.asarray(Image.open(io.BytesIO(inside)), int) - np.asarray(outside, int)
-    assert np.abs(difference).max() <= 1  # a rounding at the edge of a grey level
+    assert np.abs(difference).max() <= 1  # a rounding at the edge of a gray level

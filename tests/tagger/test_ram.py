@@ -72,7 +72,7 @@ def test_relative_positions_count_as_published() -> None:
             assert int(table[i, j]) == (dy + w - 1) * (2 * w - 1) + dx + w - 1
 
 
-def test_shifted_windows_hide_what_the_shift_made_neighbours() -> None:
+def test_shifted_windows_hide_what_the_shift_made_neighbors() -> None:
     """Pixels attend to each other only if they were in one piece before the cyclic shift."""
     size, window, shift = 9, 3, 1
     mask = shift_mask(size, size, window, torch.zeros(1))
@@ -92,7 +92,7 @@ def test_shifted_windows_hide_what_the_shift_made_neighbours() -> None:
                 assert float(mask[number, i, j]) == (0 if together else HIDDEN)
 
 
-def test_merging_takes_the_four_neighbours_column_by_column() -> None:
+def test_merging_takes_the_four_neighbors_column_by_column() -> None:
     """(even, even), (odd, even), (even, odd), (odd, odd) as (row, column)."""
     merging = PatchMerging(1, torch.nn)
     with torch.no_grad():
