@@ -146,7 +146,7 @@ def degradations(photo: Array, name: str) -> dict[tuple[str, str], Array]:
 
 
 def psnr(image: Array, reference: Array) -> float:
-    """Of two HWC uint8 images, dB, over all channels."""
+    """PSNR of two HWC uint8 images, dB, over all channels."""
     pair = (torch.tensor(each).movedim(-1, 0)[None] for each in (image, reference))
     return metrics.psnr(*pair, peak=255).item()
 

@@ -41,7 +41,7 @@ class Scene:
     """What the steps share while one picture is damaged."""
 
     height: int
-    """Of the picture before all steps, like `width`."""
+    """Height of the picture before all steps, as `width` is its width."""
     width: int
     rng: Rng
     jpeg: Jpeg
@@ -181,14 +181,14 @@ class Stage:
 
     blur_sigma: Range
     resize_shares: tuple[float, float, float]
-    """Of enlarging, shrinking and keeping."""
+    """How often it enlarges, shrinks and keeps."""
     resize_range: Range
     noise_sigma: Range
     poisson_scale: Range
     jpeg_quality: Range
     blur_probability: float = 1.0
     kernel_shares: tuple[float, ...] = (0.45, 0.25, 0.12, 0.03, 0.12, 0.03)
-    """Of KINDS, when the kernel is not a sinc."""
+    """How often each of KINDS is drawn, when the kernel is not a sinc."""
     kernel_sizes: tuple[int, ...] = tuple(range(7, 22, 2))
     sinc_probability: float = 0.1
     beta_generalized: Range = (0.5, 4.0)

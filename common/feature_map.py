@@ -53,7 +53,7 @@ def boxes(height: int, width: int, side: int) -> list[Box]:
 
 @dataclass(frozen=True)
 class Moments:
-    """Of the channel groups of a feature map: one value a group, float64, on the CPU."""
+    """Moments of a feature map's channel groups: one value a group, float64, on the CPU."""
 
     mean: Tensor
     variance: Tensor

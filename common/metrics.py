@@ -10,7 +10,7 @@ from torch import Tensor
 CAP = 100.0
 """dB, of pictures that do not differ: their PSNR is infinite, which neither averages nor prints."""
 PEAK = 255.0
-"""Of an 8-bit file; its luma ends at 235, but papers divide by this."""
+"""The largest value of an 8-bit file; its luma ends at 235, but papers divide by this."""
 WINDOW = 11
 _SIGMA = 1.5
 _K1, _K2 = 0.01, 0.03

@@ -34,6 +34,7 @@ def size_words(size: int) -> str:
 
 
 def first_sentence(error: BaseException) -> str:
-    """Of a library's message, without its full stop; its name where it says nothing."""
+    """The first sentence of a library's message, without its full stop; the error's name where
+    it says nothing."""
     first = (str(error).splitlines() or [""])[0].partition(". ")[0]
     return first[: 2 * LONG].rstrip(".") or type(error).__name__

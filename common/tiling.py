@@ -13,7 +13,7 @@ from torch import Tensor
 Weighting = Literal["gaussian", "hann", "uniform", "authors"]
 
 GAUSSIAN_VARIANCE = 0.01
-"""Of the window, in units of the tile's length squared: DiffBIR, PASD and SeeSR alike."""
+"""Variance of the window, in units of the tile's length squared: DiffBIR, PASD and SeeSR alike."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Tile:
 
 
 def check_overlap(tile: int, overlap: int) -> None:
-    """ValueError unless neighbours that overlap so much still make headway."""
+    """ValueError unless neighbors that overlap so much still make headway."""
     if not 0 <= overlap < tile:
         raise ValueError(
             f"tile_overlap is {overlap} and tile_size {tile}: the overlap must be 0 or more and "
@@ -55,7 +55,7 @@ def check_overlap(tile: int, overlap: int) -> None:
 def tile_starts(length: int, tile: int, overlap: int) -> list[int]:
     """Where tiles begin along one axis: 0, tile - overlap, ..., the last one moved to the end.
 
-    Neighbours overlap by at least `overlap`. The starts of DiffBIR (stride = tile - overlap),
+    Neighbors overlap by at least `overlap`. The starts of DiffBIR (stride = tile - overlap),
     PASD and SeeSR. One tile of the whole length when it is not longer than `tile`.
     """
     if length < 1 or tile < 1:
@@ -100,7 +100,7 @@ def hann_window(length: int) -> Tensor:
 
 
 def tile_weights(height: int, width: int, weighting: Weighting = "gaussian") -> Tensor:
-    """Weight of every cell of a tile before normalisation, height x width, float64, positive.
+    """Weight of every cell of a tile before normalization, height x width, float64, positive.
 
     `gaussian`: the separable window, symmetric. `authors`: the same with the vertical midpoint
     of the published code of DiffBIR, PASD and SeeSR, half a cell too low. `hann`: sin^2, whose

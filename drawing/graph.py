@@ -324,14 +324,14 @@ VAE_NODES = {
     False: ("VAEEncode", "VAEDecode"),
     True: ("TiledVAEEncodeExact", "TiledVAEDecodeExact"),
 }
-"""Of a workflow that works in tiles, or not."""
+"""The VAE nodes of a workflow that works in tiles, or not."""
 
 DIALS = "### The three dials that matter\n\n"
 DIAL = (
     "- `fidelity` in *Fidelity Dial*: 0.5, the authors' setting. Higher keeps closer to the photo, "
     "lower draws more freely."
 )
-"""Of the notes' three; what it turns is said behind it."""
+"""One of the notes' three dials; what it turns is said behind it."""
 
 
 def files_note(*names: str) -> str:

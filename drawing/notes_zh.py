@@ -11,7 +11,7 @@ from .files import file_row
 DIALS = "### 最值得调的三个参数\n\n"
 _HELD = "0.5 是作者的设置。越高越接近照片，越低越自由发挥。"
 DIAL = f"- 保真度 `fidelity`，“保真度旋钮”（Fidelity Dial）：{_HELD}"
-"""Of the notes' three; what it turns is said behind it."""
+"""One of the notes' three dials; what it turns is said behind it."""
 
 CARDS = (
     "**按显卡设置**（按 ComfyUI 自己的显存公式估算，并非实测；设得过大时会发现并自动减半）\n\n"

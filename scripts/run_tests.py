@@ -70,7 +70,7 @@ class Row:
     failed: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     verdict: str = ""
-    """Of a linter, which has no counts: clean or FAILED."""
+    """What a linter says, which has no counts: clean or FAILED."""
     not_run: str = ""
     """Why the whole tier did not run."""
     note: str = ""
@@ -223,7 +223,7 @@ def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool
 
 
 def changed_files(revision: str) -> list[str]:
-    """Of the working tree against a revision, new ones included."""
+    """What differs in the working tree against a revision, new ones included."""
     listed = (
         ("git", "diff", "--name-only", "-z", revision),
         ("git", "ls-files", "--others", "--exclude-standard", "-z"),

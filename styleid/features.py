@@ -37,7 +37,7 @@ class StyleFeatures:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the latent, in cells."""
+        """Height and width of the latent, in cells."""
         return self.end.shape[-2], self.end.shape[-1]
 
     def timestep(self, sigma: float) -> int:

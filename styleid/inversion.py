@@ -62,8 +62,8 @@ def inversion_steps(steps: int, convention: Convention) -> list[Step]:
 
 
 def denoising_timesteps(steps: int, convention: Convention) -> list[int]:
-    """Of the way back, descending. ldm begins one step late, though z is at level 999: its code
-    does, and ignores the difference of levels."""
+    """The time steps of the way back, descending. ldm begins one step late, though z is at level
+    999: its code does, and ignores the difference of levels."""
     return timesteps(steps)[: -1 if convention == "ldm" else None][::-1]
 
 

@@ -12,7 +12,7 @@ TAG_LISTS = {
 `label_embed`: names, and the probability above which each counts as seen."""
 
 EMBED_WIDTH = 512
-"""Of the image embeddings, in the tagger and in every RCA."""
+"""Width of the image embeddings, in the tagger and in every RCA."""
 
 
 @dataclass(frozen=True)

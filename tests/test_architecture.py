@@ -19,7 +19,7 @@ HOSTED = ("networks", "load", "attach", "guide", "sampler", "run")
 TENSORS = ("torch", "einops", "kornia", "numpy", "safetensors", "scipy", "spandrel")
 """All that pure code stands on; ComfyUI ships it."""
 HEAVY = ("kornia", "safetensors", "scipy", "spandrel")
-"""Of these, what costs a second to import: inside functions only."""
+"""Those that cost a second to import: inside functions only."""
 COMFYUI = (
     "comfyui_version", "cuda_malloc", "execution", "folder_paths", "latent_preview", "main",
     "node_helpers", "nodes", "server",

@@ -27,7 +27,7 @@ SECTIONS = {
     "the settings": "Settings",
     "the numbers of parity": "Parity",
     "known deviations": "Where we differ from the published program",
-    "licences": "Files and licences",
+    "licenses": "Files and licenses",
 }
 WORKFLOWS = {
     "diffbir_*": "diffbir",
@@ -58,7 +58,7 @@ def targets(page: Path) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Of the headings, as GitHub makes them."""
+    """The anchors of the headings, as GitHub makes them."""
     titles = re.findall(r"^#+ +(.+?) *#*$", FENCED.sub("", read(page)), re.M)
     bare = (re.sub(r"[^\w\- ]", "", title.lower()) for title in titles)
     return {title.replace(" ", "-") for title in bare}
@@ -120,23 +120,23 @@ def test_a_page_of_a_method_has(method, what) -> None:
         assert re.search(r"\| *\d\.\de-\d", text) and f"tests/golden -k {method}" in text
     if what == "known deviations":
         assert "| published | here |" in text
-    if what == "licences":
-        assert "code is" in text and re.search(r"\|[^|\n]*licence[^|\n]*\|", text)
+    if what == "licenses":
+        assert "code is" in text and re.search(r"\|[^|\n]*license[^|\n]*\|", text)
 
 
 @pytest.mark.parametrize("pattern", WORKFLOWS)
-def test_a_page_names_its_workflows_and_the_licence_of_each_file_they_take(pattern) -> None:
+def test_a_page_names_its_workflows_and_the_license_of_each_file_they_take(pattern) -> None:
     page = ROOT / "docs" / f"{WORKFLOWS[pattern]}.md"
     paths = sorted((ROOT / "workflows").glob(f"{pattern}.json"))
     assert paths
-    (licences,) = (text for title, text in sections(page).items() if "licences" in title)
+    (licenses,) = (text for title, text in sections(page).items() if "licenses" in title)
     for path in paths:
         assert f"`{path.stem}`" in read(page), f"{name(page)} does not tell about {path.stem}"
         for file in models(json.loads(read(path))):
             parts = PurePosixPath(file).parts
             # A release is named by its folder, a checkpoint may be without its ending.
             known = "/".join(parts[:2]) if len(parts) > 1 else PurePosixPath(file).stem
-            assert known in licences, f"{name(page)} gives no licence of {file} ({path.stem})"
+            assert known in licenses, f"{name(page)} gives no license of {file} ({path.stem})"
 
 
 def models(part: object) -> set[str]:
@@ -155,7 +155,7 @@ NODE = re.compile(
 )
 """What is written like a node of ours or a loader of core."""
 OTHERS = ("Load Image", "Load Checkpoint", "Load Upscale Model", "Load ControlNet Model")
-"""Of core."""
+"""Nodes of core that pages name."""
 
 
 def test_nodes_are_called_as_they_are() -> None:

@@ -12,7 +12,7 @@ ABOUT = "Looks at weight files, converts them, and sends folders of pictures thr
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """Of all commands; each sets `run`."""
+    """The parser of all commands; each sets `run`."""
     top = argparse.ArgumentParser(prog="python -m tools", description=ABOUT)
     commands = top.add_subparsers(metavar="COMMAND")
     for module in ("weights.doctor", "folder.run"):

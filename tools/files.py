@@ -26,7 +26,7 @@ def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, in hexadecimal."""
+    """The digest of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):

@@ -626,7 +626,7 @@ def test_a_lora_changes_the_base_under_it(host, pasd, lora_first) -> None:
     ids=" and ".join,
 )
 def test_two_patches_on_one_model(model, both, kinds) -> None:
-    """Of other pictures and strengths; each attends to its own residuals only."""
+    """With other pictures and strengths; each attends to its own residuals only."""
     x, timesteps = noisy()
     patched, patches = model, []
     for kind, strength, name in zip(kinds, (1.0, 0.6), "pq", strict=True):

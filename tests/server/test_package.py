@@ -19,7 +19,7 @@ pytestmark = pytest.mark.server
 ROOT = Path(__file__).parent.parent.parent
 COMFY = shutil.which("comfy", path=str(Path(sys.executable).parent))
 LIMIT = 8 * 2**20
-"""Of the archive: people download it with every update."""
+"""The most bytes of the archive: people download it with every update."""
 
 requires_tools = pytest.mark.skipif(
     not (COMFY and shutil.which("git") and (ROOT / ".git").exists()),

@@ -112,7 +112,7 @@ def test_shipped_workflow_uses_only_nodes_and_inputs_that_exist(
 
 
 def choices_of(spec: list | None) -> list[str]:
-    """Of a dropdown, in core's form or in that of nodes with a schema."""
+    """The choices of a dropdown, in core's form or in that of nodes with a schema."""
     first, *rest = spec or [[]]
     return first if isinstance(first, list) else rest[0].get("options", [])
 

@@ -114,8 +114,8 @@ def find_inputs(
 
 
 def _matches(pattern: str) -> list[Path]:
-    """Of a pattern; brackets in the folders that lead to it, or in all of it where else nothing
-    matches, stand for themselves."""
+    """The files that match a pattern; brackets in the folders that lead to it, or in all of it where else
+    nothing matches, stand for themselves."""
     parts = Path(pattern).parts
     literal = 0
     while literal < len(parts) and Path(*parts[: literal + 1]).exists():

@@ -17,13 +17,13 @@ from .workflow import canonical
 Record = dict[str, Any]
 NAME = "manifest.jsonl"
 BEGIN = b'{"input": '
-"""Of every line."""
+"""How every line begins."""
 Key = tuple[str, str, str]
 """Input, workflow and settings: what makes two runs the same."""
 
 
 class State(Enum):
-    """Of a file in the output folder."""
+    """What became of a file in the output folder."""
 
     MISSING = "missing"
     OURS = "as a line of the manifest has it"
@@ -96,8 +96,8 @@ class Manifest:
         return self._adopted == file
 
     def state(self, file: str, digest: str | None = None) -> State:
-        """Of a file, by its name in the output folder. digest: the only sha256 that counts as
-        ours; None: that of any line. OSError where it cannot be read."""
+        """The state of a file, by its name in the output folder. digest: the only sha256 that
+        counts as ours; None: that of any line. OSError where it cannot be read."""
         path = self.path.parent / file
         ours = self._digests.get(file)
         if not os.path.lexists(path):

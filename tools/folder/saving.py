@@ -54,11 +54,11 @@ class Task:
 
     path: Path
     name: Path
-    """Of its result below the output folder, without the extension."""
+    """The name of its result below the output folder, without the extension."""
     base: Path
     """The same for results that are numbered."""
     sha256: str
-    """Of the picture when the run was planned."""
+    """The picture's digest when the run was planned."""
     order: Order
 
     @property

@@ -93,7 +93,7 @@ class OwnServer(ComfyServer):
     is killed: it would keep its memory for ever, and the next run would lack it."""
 
     arguments: Sequence[str] = ()
-    """Of the command line, for ComfyUI's."""
+    """What the command line hands on to ComfyUI's."""
     _watch: subprocess.Popen[bytes] | None = None
 
     def _prepare_base(self) -> None:

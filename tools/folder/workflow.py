@@ -153,7 +153,7 @@ class Job:
     node: str
     """Which loads the picture."""
     workflow_sha256: str
-    """Of the file's graph before the settings, without titles."""
+    """Digest of the file's graph before the settings, without titles."""
     settings: Settings
     """What the command line changed, and how results are saved."""
 

@@ -235,7 +235,7 @@ def test_an_error_of_one_picture_does_not_stop_the_others(run, fake, photos, tmp
 
 
 class Odd(Exception):
-    """Of a library that has its own."""
+    """An error of a library that has its own."""
 
 
 @pytest.mark.parametrize(
