@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .degradation import Preset
 from .prompts import PromptStyle
+from .recognition import Recognize
 from .sampling import Sampler, Start
 from .schedule import Schedule
 from .state_dict import Signature
@@ -49,6 +50,8 @@ class Method:
     """All it can need, base checkpoints included."""
     signatures: tuple[Signature, ...] = ()
     """What its files look like, whole or not."""
+    recognize: Recognize | None = None
+    """Tells its own files."""
     schedules: tuple[Schedule, ...] = ()
     samplers: Mapping[str, Sampler] = field(default_factory=dict)
     """Those that core does not have."""

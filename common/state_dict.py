@@ -34,6 +34,8 @@ class Signature:
     """In words that go after "this is"."""
     without: tuple[str, ...] = ()
     """None occurs in any key."""
+    expected: str = ""
+    """What a loader of such files calls them in its errors; empty: there is none."""
 
     def fits(self, keys: Iterable[str]) -> bool:
         keys = list(keys)
@@ -85,20 +87,38 @@ class UnknownWeightsError(CheckpointError):
         signatures: Sequence[Signature] = GENERIC,
     ) -> None:
         self.parts = (tuple(keys), file, expected, advice)
-        found = describe(self.parts[0], signatures)
-        super().__init__(f"{file} is not {expected}: this is {found}. {advice}")
+        match = recognized(self.parts[0], signatures)
+        if match and match.expected == expected:  # no contradiction, please
+            said = unlike(self.parts[0], file, match)
+        else:
+            said = f"{file} is not {expected}: this is {describe(self.parts[0], signatures)}."
+        super().__init__(f"{said} {advice}")
 
     def named(self, signatures: Sequence[Signature]) -> UnknownWeightsError:
         """The same, told by these signatures."""
         return UnknownWeightsError(*self.parts, signatures=signatures)
 
 
+def recognized(keys: Iterable[str], signatures: Sequence[Signature] = GENERIC) -> Signature | None:
+    """The first signature that fits."""
+    keys = list(keys)
+    return next((signature for signature in signatures if signature.fits(keys)), None)
+
+
+def unlike(keys: Iterable[str], file: str, signature: Signature) -> str:
+    """What is wrong with weights that a signature fits and no loader of theirs takes."""
+    keys = list(keys)
+    return (
+        f"{file} looks like {signature.what}, but its names or shapes are not those of the "
+        f"published file (first of {len(keys)} names: {few(keys)})."
+    )
+
+
 def describe(keys: Iterable[str], signatures: Sequence[Signature] = GENERIC) -> str:
     """What a state dict is, in words that go after "this is"."""
     keys = list(keys)
-    for signature in signatures:
-        if signature.fits(keys):
-            return signature.what
+    if match := recognized(keys, signatures):
+        return match.what
     if not keys:
         return "a file without any weights"
     return f"an unknown model (first of {len(keys)} keys: {few(keys)})"
@@ -129,6 +149,23 @@ def _bare(key: str) -> str:
     if WRAPPERS.isdisjoint(parts):
         return key
     return ".".join(part for part in parts if part not in WRAPPERS)
+
+
+UNET_PREFIX, CONTROL_PREFIX = "unet.", "controlnet."
+"""Of a converted file, which holds the two networks of a method."""
+
+
+def is_pair(weights: Mapping[str, object]) -> bool:
+    """Whether a file holds both networks of a method, as `tools convert` writes them."""
+    return all(
+        any(k.startswith(prefix) for k in weights) for prefix in (UNET_PREFIX, CONTROL_PREFIX)
+    )
+
+
+def network_of(contents: object, prefix: str) -> StateDict:
+    """The weights of one network, out of its own file or of a converted one."""
+    weights = unwrapped(contents)
+    return with_prefix(weights, prefix) if is_pair(weights) else weights
 
 
 def with_prefix(weights: StateDict, prefix: str) -> StateDict:
@@ -176,10 +213,13 @@ def _is_finite(value: Tensor, sample: int | None) -> bool:
     if value.is_meta or not value.numel() or not (value.is_floating_point() or value.is_complex()):
         return True
     value = value.detach()
+    for dimension, stride in enumerate(value.stride()):
+        if stride == 0:  # the same numbers over and over, which would be laid out to be looked at
+            value = value.narrow(dimension, 0, 1)
     numbers = torch.view_as_real(value.resolve_conj()) if value.is_complex() else value
     if sample is not None and value.is_contiguous():
         numbers = numbers.flatten()[:sample]
     if numbers.element_size() == 1:  # float8 knows no minimum
-        numbers = numbers.half()
+        numbers = numbers.float()
     # One pass without a mask of the same size, and NaN is passed on.
     return all(math.isfinite(bound) for bound in map(float, torch.aminmax(numbers)))

@@ -6,6 +6,7 @@ from ..common.sampling import embedded_picture, spaced_ddpm, without_noise
 from ..common.schedule import Schedule
 from ..common.state_dict import Signature
 from .degradation import PRESETS
+from .keys import EXPECTED, recognize
 from .prompts import PROMPTS
 from .sampling import (
     ddim_timesteps,
@@ -35,13 +36,19 @@ METHOD = Method(
         ),
     ),
     signatures=(
-        Signature(("control_model.zero_convs.", "preprocess_model."), "a whole DiffBIR v1 model"),
+        Signature(
+            ("control_model.zero_convs.", "preprocess_model."),
+            "a whole DiffBIR v1 model",
+            expected=EXPECTED,
+        ),
         Signature(
             ("zero_convs.", "input_blocks."),
             "a DiffBIR control network",
             without=("input_hint_block.", "control_model."),
+            expected=EXPECTED,
         ),
     ),
+    recognize=recognize,
     schedules=(
         Schedule("diffbir_spaced", spaced_timesteps),
         Schedule("diffbir_edm", edm_timesteps),

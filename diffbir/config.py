@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..common.unet import UNetSizes
+
 
 @dataclass(frozen=True)
 class ControlConfig:
@@ -29,17 +31,22 @@ class ControlConfig:
     """Of the condition latent, which follows the noisy one in the first convolution."""
 
     @property
-    def time_embed_dim(self) -> int:
-        return 4 * self.model_channels
-
-    @property
-    def transformer_depths(self) -> list[int]:
-        """Of every residual block of the encoder, in order."""
-        return [
-            self.transformer_depth if 2**level in self.attention_resolutions else 0
-            for level in range(len(self.channel_mult))
-            for _ in range(self.num_res_blocks)
-        ]
+    def sizes(self) -> UNetSizes:
+        """The same in the vocabulary of all methods."""
+        return UNetSizes(
+            channels=tuple(self.model_channels * multiplier for multiplier in self.channel_mult),
+            num_res_blocks=self.num_res_blocks,
+            depths=tuple(
+                self.transformer_depth if 2**level in self.attention_resolutions else 0
+                for level in range(len(self.channel_mult))
+            ),
+            middle_depth=self.transformer_depth,
+            context_dim=self.context_dim,
+            use_linear=True,
+            num_heads=-1,
+            num_head_channels=self.num_head_channels,
+            in_channels=self.in_channels,
+        )
 
 
 SD21 = ControlConfig()

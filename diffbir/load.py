@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import comfy.controlnet
-import comfy.latent_formats
 import comfy.ops
-import comfy.sample
-import comfy.utils
-import torch
 from comfy import model_management as mm
 from torch import Tensor
 
-from ..host.loading import read_file
+from ..host.loading import preferred_dtype, read_file
 from .attach import DiffBIRControl
 from .config import SD21, ControlConfig
 from .keys import convert
@@ -24,14 +19,10 @@ def load_diffbir_control(file: str, config: ControlConfig = SD21) -> DiffBIRCont
 
 
 def diffbir_control(weights: dict[str, Tensor], config: ControlConfig = SD21) -> DiffBIRControl:
-    """A control around a network with these weights (see diffbir/checkpoint.py for the keys), in
+    """A control around a network with these weights (see keys.py for the keys), in
     the precision the host prefers for them."""
     device = mm.get_torch_device()
-    dtype = mm.unet_dtype(
-        model_params=-1,
-        supported_dtypes=[torch.float16, torch.bfloat16, torch.float32],
-        weight_dtype=comfy.utils.weight_dtype(weights),
-    )
+    dtype = preferred_dtype(weights)
     cast = mm.unet_manual_cast(dtype, device)
     network = DiffBIRControlNet(
         config, dtype, mm.unet_offload_device(), comfy.ops.pick_operations(dtype, cast)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import struct
-from collections.abc import Callable
 from typing import Any
 
 import comfy.model_patcher
@@ -13,23 +10,11 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy import model_management as mm
-from safetensors import SafetensorError
 from torch import nn
 
-from ..common.diagnosis import weights_problem
+from ..common.diagnosis import sentences, weights_problem
 from ..common.state_dict import CheckpointError, StateDict
-from .folders import find_file
-
-DAMAGE = (
-    EOFError,
-    KeyError,
-    RuntimeError,
-    SafetensorError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
-"""What a broken file raises, depending on its format and on the host's version."""
+from .folders import KIND, SAME_FILE, find_file
 
 
 def model_files(folder: str) -> list[str]:
@@ -42,19 +27,8 @@ def read_file(folder: str, name: str) -> Any:
     path = find_file(folder, name)
     if problem := weights_problem(path):
         raise CheckpointError(problem if name == path.name else f"{name}: {problem}")
-    try:
+    with sentences(path, name):
         return comfy.utils.load_torch_file(str(path), safe_load=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{name} cannot be read safely: it is damaged, or it holds Python objects beside its "
-            "weights. Download it again from its authors, or convert it to safetensors. "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    except DAMAGE as error:
-        raise CheckpointError(
-            f"{name} cannot be read: {error}. The download may be incomplete; compare its size "
-            "with the published one and download it again."
-        ) from error
 
 
 def fingerprint(folder: str, name: str) -> tuple[int, int]:
@@ -70,23 +44,35 @@ def managed(network: nn.Module) -> Any:
     return patcher(network.eval(), mm.get_torch_device(), mm.unet_offload_device())
 
 
-def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The layout that weights must have, for `check_layout`."""
-    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
-
-
-def load_network(weights: StateDict, build: Callable[..., tuple[nn.Module, StateDict]]) -> Any:
-    """The patcher of a network in the precision the host prefers for its weights.
-
-    build: (operations, dtype, device) -> the network and its weights under its own names.
-    """
-    dtype = mm.unet_dtype(
+def preferred_dtype(weights: StateDict) -> torch.dtype:
+    """The precision the host prefers for a network with these weights."""
+    return mm.unet_dtype(
         model_params=-1,
         supported_dtypes=[torch.float16, torch.bfloat16, torch.float32],
         weight_dtype=comfy.utils.weight_dtype(weights),
     )
-    # The layers take the precision of what comes in: that of the UNet of the call.
-    factory = {"dtype": dtype, "device": mm.unet_offload_device()}
-    network, named = build(operations=comfy.ops.manual_cast, **factory)
-    network.load_state_dict(named)
+
+
+def layers_for(weights: StateDict) -> dict[str, Any]:
+    """`operations`, `dtype` and `device` to build a network with, for the weights it will get. Its
+    layers take the precision of what comes in: that of the UNet of the call."""
+    return {
+        "operations": comfy.ops.manual_cast,
+        "dtype": preferred_dtype(weights),
+        "device": mm.unet_offload_device(),
+    }
+
+
+def placed(network: nn.Module, weights: StateDict) -> Any:
+    """The patcher of a network with these weights in it, under its own names, none missing."""
+    network.load_state_dict(weights)
     return managed(network)
+
+
+def read_pair(unet_name: str, control_net_name: str) -> tuple[tuple[Any, str], tuple[Any, str]]:
+    """(contents, name) of the two files of a release in the folder `restoration`. With `SAME_FILE`,
+    or the same name twice, one file is read and stands for both."""
+    unet = read_file(KIND, unet_name), unet_name
+    if control_net_name in (SAME_FILE, unet_name):
+        return unet, unet
+    return unet, (read_file(KIND, control_net_name), control_net_name)

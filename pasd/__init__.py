@@ -6,6 +6,7 @@ from ..common.sampling import without_noise
 from ..common.schedule import Schedule
 from ..common.state_dict import Signature
 from .degradation import PRESETS
+from .keys import CONTROL_EXPECTED, UNET_EXPECTED, recognize
 from .prompts import PROMPTS
 from .sampling import twice_noised, unipc, unipc_timesteps
 
@@ -55,10 +56,12 @@ METHOD = Method(
             ("controlnet_cond_embedding.to_rgbs.",),
             "PASD's control network",
             without=(".image_attentions.",),
+            expected=CONTROL_EXPECTED,
         ),
-        Signature(("pixel_attentions.",), "PASD's UNet"),
-        Signature(("attn2_plus.",), "PASD's light UNet"),
+        Signature(("pixel_attentions.",), "PASD's UNet", expected=UNET_EXPECTED),
+        Signature(("attn2_plus.",), "PASD's light UNet", expected=UNET_EXPECTED),
     ),
+    recognize=recognize,
     schedules=(
         Schedule("pasd_unipc", unipc_timesteps),
         Schedule("pasd_unipc_original", unipc_timesteps, ends_clean=False),

@@ -9,8 +9,9 @@ from comfy.ldm.modules.attention import CrossAttention, SpatialTransformer
 from torch import Tensor, nn
 
 from ..common.state_dict import StateDict
+from ..common.unet import DecoderLayer
 from ..host.extra_blocks import tokens
-from .config import Layer, PASDConfig, Variant
+from .config import PASDConfig, Variant
 from .keys import (
     depth_of,
     layer_prefix,
@@ -21,7 +22,7 @@ from .keys import (
 class PixelBlock(nn.Module):
     """What `pasd_light` adds to a text transformer's block: attention to the residual's pixels."""
 
-    def __init__(self, layer: Layer, heads: int, operations: Any, **factory: Any) -> None:
+    def __init__(self, layer: DecoderLayer, heads: int, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.norm2_plus = operations.LayerNorm(layer.channels, **factory)
         self.attn2_plus = CrossAttention(
@@ -42,7 +43,7 @@ class LightTransformer(nn.Module):
     """What `pasd_light` adds to one text transformer."""
 
     def __init__(
-        self, layer: Layer, depth: int, config: PASDConfig, operations: Any, **factory: Any
+        self, layer: DecoderLayer, depth: int, config: PASDConfig, operations: Any, **factory: Any
     ) -> None:
         super().__init__()
         width = layer.context_channels
@@ -67,7 +68,7 @@ def pixel_attention(
 ) -> nn.ModuleDict:
     """The network that PASD adds to the UNet, by output block; `added` tells the depths."""
 
-    def make(layer: Layer) -> nn.Module:
+    def make(layer: DecoderLayer) -> nn.Module:
         depth = depth_of(added, layer_prefix(variant, layer))
         if variant == "pasd_light":
             return LightTransformer(layer, depth, config, operations, **factory)

@@ -5,6 +5,7 @@ from ..common.method import Method, WeightFile
 from ..common.sampling import embedded_picture, spaced_ddpm
 from ..common.schedule import Schedule
 from ..common.state_dict import Signature
+from .keys import CONTROL_EXPECTED, UNET_EXPECTED, recognize
 from .prompts import PROMPTS
 from .sampling import leading_timesteps, trailing_timesteps
 
@@ -40,13 +41,19 @@ METHOD = Method(
         ),
     ),
     signatures=(
-        Signature(("controlnet_cond_embedding.", "image_attentions."), "SeeSR's control network"),
+        Signature(
+            ("controlnet_cond_embedding.", "image_attentions."),
+            "SeeSR's control network",
+            expected=CONTROL_EXPECTED,
+        ),
         Signature(
             ("up_blocks.", "image_attentions."),
             "SeeSR's UNet",
             without=("controlnet_cond_embedding.",),
+            expected=UNET_EXPECTED,
         ),
     ),
+    recognize=recognize,
     schedules=(
         Schedule("seesr_ddpm", leading_timesteps),
         Schedule("seesr_turbo", trailing_timesteps),

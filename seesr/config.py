@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..common.unet import UNetSizes
+
 
 @dataclass(frozen=True)
-class Site:
+class RCASite:
     """A place where an RCA, SeeSR's second transformer, stands behind a text transformer."""
 
     name: str
@@ -33,11 +35,11 @@ class SeeSRConfig:
     in_channels: int = 4
 
     @property
-    def encoder_sites(self) -> list[Site]:
+    def encoder_sites(self) -> list[RCASite]:
         """Those of the ControlNet: encoder and middle."""
         blocks = self.num_res_blocks
         sites = [
-            Site(
+            RCASite(
                 f"down_blocks.{level}.image_attentions.{i}.",
                 f"input_blocks.{1 + (blocks + 1) * level + i}",
                 width,
@@ -46,15 +48,15 @@ class SeeSRConfig:
             if self.transformers[level]
             for i in range(blocks)
         ]
-        middle = Site("mid_block.image_attentions.0.", "middle_block.1", self.channels[-1])
+        middle = RCASite("mid_block.image_attentions.0.", "middle_block.1", self.channels[-1])
         return [*sites, middle]
 
     @property
-    def unet_sites(self) -> list[Site]:
+    def unet_sites(self) -> list[RCASite]:
         """Those of the UNet: the ControlNet's and the decoder's."""
         blocks = self.num_res_blocks + 1
         decoder = [
-            Site(
+            RCASite(
                 f"up_blocks.{block}.image_attentions.{i}.",
                 f"output_blocks.{blocks * block + i}",
                 width,
@@ -65,29 +67,24 @@ class SeeSRConfig:
         ]
         return [*self.encoder_sites, *decoder]
 
+    @property
+    def sizes(self) -> UNetSizes:
+        """The same in the vocabulary of all methods."""
+        return UNetSizes(
+            channels=self.channels,
+            num_res_blocks=self.num_res_blocks,
+            depths=tuple(int(there) for there in self.transformers),
+            middle_depth=1,
+            context_dim=self.context_dim,
+            use_linear=True,
+            num_heads=-1,
+            num_head_channels=self.num_head_channels,
+            in_channels=self.in_channels,
+        )
+
     def unet_config(self) -> dict[str, Any]:
         """The same in the host's words."""
-        levels = len(self.channels)
-        depths = [int(there) for there in self.transformers]
-        return {
-            "image_size": 32,
-            "in_channels": self.in_channels,
-            "out_channels": self.in_channels,
-            "model_channels": self.channels[0],
-            "channel_mult": [width // self.channels[0] for width in self.channels],
-            "num_res_blocks": [self.num_res_blocks] * levels,
-            "transformer_depth": [d for d in depths for _ in range(self.num_res_blocks)],
-            "transformer_depth_middle": 1,
-            "transformer_depth_output": [d for d in depths for _ in range(self.num_res_blocks + 1)],
-            "num_heads": -1,
-            "num_head_channels": self.num_head_channels,
-            "context_dim": self.context_dim,
-            "use_linear_in_transformer": True,
-            "use_spatial_transformer": True,
-            "adm_in_channels": None,
-            "num_classes": None,
-            "legacy": False,
-        }
+        return self.sizes.unet_config()
 
 
 SD2 = SeeSRConfig()

@@ -3,16 +3,24 @@ text transformer (`attentions`) has a second one behind it (`image_attentions`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from ..common.layout import Shapes
+from ..common.recognition import Found, Part, difference, in_pair
 from ..common.state_dict import (
+    CONTROL_PREFIX,
+    UNET_PREFIX,
     StateDict,
     UnknownWeightsError,
-    unwrapped,
+    is_pair,
+    network_of,
     with_prefix,
 )
+from ..common.unet_layout import HINT_ENCODER, diffusers_controlnet, diffusers_unet, transformer
+from ..tagger.config import EMBED_WIDTH
+from .config import SD2, RCASite, SeeSRConfig
 
-UNET_PREFIX, CONTROL_PREFIX = "unet.", "controlnet."
-"""Of a converted file, which holds both networks."""
-ENCODER_PREFIX = "controlnet_cond_embedding."
+ENCODER_PREFIX = HINT_ENCODER
 ADDED = ".image_attentions."
 
 UNET_EXPECTED = "the UNet of SeeSR"
@@ -32,13 +40,6 @@ IDENTITY = (
 them."""
 
 
-def _network(contents: object, prefix: str) -> StateDict:
-    """The weights of one network, out of its own file or of a converted one."""
-    weights = unwrapped(contents)
-    both = all(any(k.startswith(p) for k in weights) for p in (UNET_PREFIX, CONTROL_PREFIX))
-    return with_prefix(weights, prefix) if both else weights
-
-
 def _is_control(weights: StateDict) -> bool:
     return any(key.startswith("controlnet_") for key in weights)
 
@@ -46,7 +47,7 @@ def _is_control(weights: StateDict) -> bool:
 def unet_parts(contents: object, file: str = "The file") -> tuple[StateDict, StateDict]:
     """(the plain Stable Diffusion UNet, which may be empty; SeeSR's RCAs), under the published
     keys. Raises CheckpointError unless this is SeeSR's UNet."""
-    weights = _network(contents, UNET_PREFIX)
+    weights = network_of(contents, UNET_PREFIX)
     has_rca = any(ADDED in key for key in weights)
     if _is_control(weights) or not has_rca:
         advice = ADVICE
@@ -60,7 +61,7 @@ def unet_parts(contents: object, file: str = "The file") -> tuple[StateDict, Sta
 def control_part(contents: object, file: str = "The file") -> StateDict:
     """The control network under its published keys. Raises CheckpointError for anything else;
     whether all keys are there is for the network to say."""
-    weights = _network(contents, CONTROL_PREFIX)
+    weights = network_of(contents, CONTROL_PREFIX)
     has_rca = any(ADDED in key for key in weights)
     if not _is_control(weights) or not has_rca:
         advice = ADVICE
@@ -68,3 +69,60 @@ def control_part(contents: object, file: str = "The file") -> StateDict:
             advice = "It belongs into unet_name; choose the file in the folder controlnet."
         raise UnknownWeightsError(weights, file, CONTROL_EXPECTED, advice)
     return weights
+
+
+def rca_layout(sites: Sequence[RCASite]) -> Shapes:
+    """What SeeSR adds at some sites."""
+    shapes: Shapes = {}
+    for site in sites:
+        shapes |= transformer(site.name.removesuffix("."), site.channels, EMBED_WIDTH, 1, True)
+    return shapes
+
+
+def rca_weights(weights: StateDict, sites: Sequence[RCASite]) -> StateDict:
+    """The published weights of all sites under the names of `networks.rca_layers`: the site's
+    number instead of its published prefix."""
+    return {
+        f"{i}.{name}": value
+        for i, site in enumerate(sites)
+        for name, value in with_prefix(weights, site.name).items()
+    }
+
+
+def unet_layout(config: SeeSRConfig, plain: bool) -> Shapes:
+    """SeeSR's UNet. plain: with the Stable Diffusion UNet that the RCAs stand in."""
+    added = rca_layout(config.unet_sites)
+    return added | diffusers_unet(config.sizes) if plain else added
+
+
+def control_layout(config: SeeSRConfig) -> Shapes:
+    """SeeSR's control network with its image encoder."""
+    return diffusers_controlnet(config.sizes) | rca_layout(config.encoder_sites)
+
+
+# -- recognizing -----------------------------------------------------------------------------------
+
+
+def recognize(weights: StateDict, name: str, metadata: Mapping[str, str]) -> Found | None:
+    """One of SeeSR's own files, or None."""
+    if not any(ADDED in key for key in weights):
+        return None
+    part: Part
+    if is_pair(weights):
+        plain, added = unet_parts(weights, name)
+        unet, control = plain | added, control_part(weights, name)
+        used = in_pair(unet, control)
+        layout = in_pair(unet_layout(SD2, bool(plain)), control_layout(SD2))
+        what, part = "a converted SeeSR file", "whole"
+    elif _is_control(weights):
+        used, layout = weights, control_layout(SD2)
+        what, part = "SeeSR's control network", "control network"
+    else:
+        plain = {key: value for key, value in weights.items() if ADDED not in key}
+        used, layout = weights, unet_layout(SD2, bool(plain))
+        what, part = "SeeSR's UNet", "unet"
+    lone = part == "unet" and len(layout) == len(rca_layout(SD2.unet_sites))
+    notes = ("only what SeeSR adds: Load SeeSR needs your SD 2.x model beside it",) if lone else ()
+    return Found(
+        "seesr", "seesr", what, part, "restoration", used, difference(used, layout), notes=notes
+    )

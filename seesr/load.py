@@ -1,30 +1,30 @@
-"""From the published files to SeeSR's networks."""
+"""From the published files to SeeSR's networks: read, recognize, split, check, build, place."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_base
 import comfy.ops
 import comfy.sd
 import comfy.utils
-from torch import nn
 
 from ..common.state_dict import CheckpointError, StateDict, check_layout, with_prefix
 from ..host.control_encoder import control_weights
-from ..host.folders import KIND, SAME_FILE
-from ..host.loading import load_network, read_file, shapes_of
-from .config import SD2, SeeSRConfig, Site
+from ..host.loading import layers_for, placed, read_pair
+from .config import SD2, SeeSRConfig
 from .keys import (
     ADVICE,
     CONTROL_EXPECTED,
     ENCODER_PREFIX,
     IDENTITY,
     UNET_EXPECTED,
+    control_layout,
     control_part,
+    rca_layout,
+    rca_weights,
     unet_parts,
 )
 from .networks import SeeSRControlNet, SeeSRModel, rca_layers
@@ -34,44 +34,22 @@ SAME = 5e-3
 """Relative difference up to which weights count as the same: half precision rounds by less."""
 
 
-def _rca_weights(weights: StateDict, sites: Sequence[Site]) -> StateDict:
-    """The published weights of all sites under the names of `rca_layers`."""
-    return {
-        f"{i}.{name}": value
-        for i, site in enumerate(sites)
-        for name, value in with_prefix(weights, site.name).items()
-    }
-
-
-def build_rca(
-    weights: StateDict, config: SeeSRConfig, file: str, **factory: Any
-) -> tuple[nn.ModuleList, StateDict]:
-    """(network, its weights under its own names), checked. weights: SeeSR's part of the UNet."""
-    sites = config.unet_sites
-    network = rca_layers(sites, config, **factory)
-    layout = {
-        sites[int(name.split(".")[0])].name + name.partition(".")[2]: shape
-        for name, shape in shapes_of(network).items()
-    }
-    check_layout(weights, layout, file, UNET_EXPECTED, ADVICE)
-    return network, _rca_weights(weights, sites)
-
-
-def build_control(
-    weights: StateDict, config: SeeSRConfig, file: str, **factory: Any
-) -> tuple[SeeSRControlNet, StateDict]:
-    """(network, its weights under its own names), checked. weights: as published."""
-    network = SeeSRControlNet(config, **factory)
-    parts = {
-        "hint.": with_prefix(weights, ENCODER_PREFIX),
-        "encoder.": control_weights(weights, config.unet_config()),
-        "rca.": _rca_weights(weights, network.sites),
-    }
-    placed = {f"{part}{k}": v for part, inner in parts.items() for k, v in inner.items()}
-    known = set(map(id, placed.values()))
-    strange = {key: value for key, value in weights.items() if id(value) not in known}
-    check_layout(placed | strange, shapes_of(network), file, CONTROL_EXPECTED, ADVICE)
-    return network, placed
+def load_seesr(
+    unet_name: str, control_net_name: str, model: Any | None, config: SeeSRConfig = SD2
+) -> tuple[SeeSRModel, Any]:
+    """(SEESR_MODEL, MODEL) from files of the folder `restoration`. model: the user's own base;
+    None: the UNet that SeeSR was trained with, from its file."""
+    if model is not None:
+        check_base(model, config)
+    (unet, unet_name), (control, control_net_name) = read_pair(unet_name, control_net_name)
+    networks, plain = seesr_model(unet, control, unet_name, control_net_name, config)
+    if model is None:
+        return networks, own_base(plain, unet_name)
+    same = same_base(model, networks)
+    if same is not None:
+        relation = "is the one" if same else "differs from the one"
+        log.info("Load SeeSR: the connected model %s that SeeSR was trained with.", relation)
+    return networks, model
 
 
 def seesr_model(
@@ -85,14 +63,29 @@ def seesr_model(
     converted file. Raises CheckpointError."""
     plain, added = unet_parts(unet, unet_file)
     controlled = control_part(control, control_file)
+    check_layout(controlled, control_layout(config), control_file, CONTROL_EXPECTED, ADVICE)
+    check_layout(added, rca_layout(config.unet_sites), unet_file, UNET_EXPECTED, ADVICE)
+
+    branch = SeeSRControlNet(config, **layers_for(controlled))
+    rca = rca_layers(config.unet_sites, config, **layers_for(added))
     identity = {key: plain[key].float().cpu() for key in IDENTITY if key in plain}
     networks = SeeSRModel(
         config,
-        load_network(controlled, partial(build_control, controlled, config, control_file)),
-        load_network(added, partial(build_rca, added, config, unet_file)),
+        placed(branch, branch_weights(controlled, config)),
+        placed(rca, rca_weights(added, config.unet_sites)),
         identity,
     )
     return networks, plain
+
+
+def branch_weights(controlled: StateDict, config: SeeSRConfig) -> StateDict:
+    """The published control network's weights under the names of `SeeSRControlNet`."""
+    parts = {
+        "hint": with_prefix(controlled, ENCODER_PREFIX),
+        "encoder": control_weights(controlled, config.unet_config()),
+        "rca": rca_weights(controlled, config.encoder_sites),
+    }
+    return {f"{part}.{key}": value for part, inner in parts.items() for key, value in inner.items()}
 
 
 def own_base(plain: StateDict, file: str) -> Any:
@@ -114,28 +107,6 @@ def own_base(plain: StateDict, file: str) -> Any:
         model.model.model_type = eps
         model.model.model_sampling = comfy.model_base.model_sampling(model.model.model_config, eps)
     return model
-
-
-def load_seesr(
-    unet_name: str, control_net_name: str, model: Any | None, config: SeeSRConfig = SD2
-) -> tuple[SeeSRModel, Any]:
-    """(SEESR_MODEL, MODEL) from files of the folder `restoration`. model: the user's own base;
-    None: the UNet that SeeSR was trained with, from its file."""
-    if model is not None:
-        check_base(model, config)
-    unet = read_file(KIND, unet_name)
-    if control_net_name in (SAME_FILE, unet_name):
-        control, control_net_name = unet, unet_name
-    else:
-        control = read_file(KIND, control_net_name)
-    networks, plain = seesr_model(unet, control, unet_name, control_net_name, config)
-    if model is None:
-        return networks, own_base(plain, unet_name)
-    same = same_base(model, networks)
-    if same is not None:
-        relation = "is the one" if same else "differs from the one"
-        log.info("Load SeeSR: the connected model %s that SeeSR was trained with.", relation)
-    return networks, model
 
 
 def check_base(model: Any, config: SeeSRConfig) -> None:

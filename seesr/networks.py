@@ -14,11 +14,11 @@ from ..common.hint_encoder import HintEncoder
 from ..host.control_encoder import ControlEncoder
 from ..host.extra_blocks import Block, after, inner_options
 from ..tagger.config import EMBED_WIDTH
-from .config import SeeSRConfig, Site
+from .config import RCASite, SeeSRConfig
 
 
 def rca_layers(
-    sites: Sequence[Site], config: SeeSRConfig, operations: Any, **factory: Any
+    sites: Sequence[RCASite], config: SeeSRConfig, operations: Any, **factory: Any
 ) -> nn.ModuleList:
     """One transformer for each site: representation cross attention, which in the published code
     is a whole transformer with its own self attention and feed-forward."""
@@ -41,7 +41,7 @@ def rca_layers(
 
 
 def rca_blocks(
-    layers: nn.ModuleList, sites: Sequence[Site], embeds: Tensor, options: Mapping[str, Any]
+    layers: nn.ModuleList, sites: Sequence[RCASite], embeds: Tensor, options: Mapping[str, Any]
 ) -> dict[str, Block]:
     """What runs after the layers of a network in one call. embeds: rows N 512."""
     inside = inner_options(options)

@@ -2,7 +2,7 @@
 
 from ..common.bases import HF
 from ..common.method import Method, WeightFile
-from ..common.state_dict import Signature
+from .keys import SIGNATURES, recognize
 
 KAIR = "https://github.com/cszn/KAIR/releases/download/v1.0"
 
@@ -33,11 +33,6 @@ METHOD = Method(
             "believed non-commercial (S-Lab)",
         ),
     ),
-    signatures=(
-        Signature(
-            ("relative_position_index", "conv_after_body."), "SwinIR, a stage-1 restoration model"
-        ),
-        Signature(("RRDB_trunk.",), "an RRDB upscaling model such as BSRNet"),
-        Signature(("m_head.", "m_body.", "m_tail."), "SCUNet, a stage-1 restoration model"),
-    ),
+    signatures=SIGNATURES,
+    recognize=recognize,
 )

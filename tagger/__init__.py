@@ -4,6 +4,7 @@ from ..common.bases import HF
 from ..common.method import Method, WeightFile
 from ..common.state_dict import Signature
 from .config import TAG_LISTS
+from .keys import DAPE_FILE, RAM_FILE, recognize
 
 METHOD = Method(
     name="tagger",
@@ -36,8 +37,21 @@ METHOD = Method(
         ),
     ),
     signatures=(
-        Signature(("visual_encoder.", ".lora_A"), "SeeSR's DAPE, a LoRA for RAM"),
-        Signature(("visual_encoder.", "tagging_head."), "the tagger RAM", without=(".lora_A",)),
-        Signature(("visual_encoder.", "vision_multi."), "the tagger RAM", without=(".lora_A",)),
+        Signature(
+            ("visual_encoder.", ".lora_A"), "SeeSR's DAPE, a LoRA for RAM", expected=DAPE_FILE
+        ),
+        Signature(
+            ("visual_encoder.", "tagging_head."),
+            "the tagger RAM",
+            without=(".lora_A",),
+            expected=RAM_FILE,
+        ),
+        Signature(
+            ("visual_encoder.", "vision_multi."),
+            "the tagger RAM",
+            without=(".lora_A",),
+            expected=RAM_FILE,
+        ),
     ),
+    recognize=recognize,
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ..common.recognition import Found, difference
 from ..common.state_dict import (
     CheckpointError,
     Layout,
@@ -15,9 +16,12 @@ from ..common.state_dict import (
     check_layout,
     unwrapped,
 )
+from .config import RAM
 
 DECODER_NAMES = ("tagging_head.", "vision_multi.")
 """Ours and the class's, and the one of the published RAM file."""
+RAM_FILE, DAPE_FILE = "RAM", "DAPE"
+"""What errors call them."""
 RAM_ADVICE = (
     "Get ram_swin_large_14m.pth from https://huggingface.co/spaces/xinyu1205/recognize-anything "
     "and put it into models/restoration."
@@ -34,18 +38,22 @@ TIED = tuple(f"tag_encoder.encoder.layer.{i}.crossattention." for i in range(2))
 them too. It was never trained: in the published file it is zero."""
 
 
+def _by_our_names(weights: StateDict) -> StateDict:
+    ours, theirs = DECODER_NAMES
+    return {
+        ours + key.removeprefix(theirs) if key.startswith(theirs) else key: value
+        for key, value in weights.items()
+    }
+
+
 def ram_weights(contents: object, layout: Layout, file: str = "The file") -> StateDict:
     """The tagger's weights in a RAM file, checked one by one; what else it holds is left out.
 
     layout: keys and shapes of `Tagger`. Raises CheckpointError.
     """
-    ours, theirs = DECODER_NAMES
-    weights = {
-        ours + key.removeprefix(theirs) if key.startswith(theirs) else key: value
-        for key, value in unwrapped(contents).items()
-    }
+    weights = _by_our_names(unwrapped(contents))
     if not any(key in layout for key in weights) or any(".lora_" in key for key in weights):
-        raise UnknownWeightsError(weights, file, "RAM", RAM_ADVICE)
+        raise UnknownWeightsError(weights, file, RAM_FILE, RAM_ADVICE)
     needed = {key: value for key, value in weights.items() if key in layout}
     check_layout(needed, layout, file, "the tagger RAM (Swin-L, 14M images)", RAM_ADVICE)
     return needed
@@ -75,7 +83,7 @@ def dape_pairs(
         layout[f"{base}lora_B"] = (outputs // 3 * 2 if parts == 2 else outputs, LORA_RANK)
     needed = {key: value for key, value in lora.items() if key in layout}
     if not needed:
-        raise UnknownWeightsError(lora, file, "DAPE", DAPE_ADVICE)
+        raise UnknownWeightsError(lora, file, DAPE_FILE, DAPE_ADVICE)
     check_layout(needed, layout, file, "the LoRA DAPE for RAM", DAPE_ADVICE)
     bases = [key.removesuffix("weight") for key in targets]
     return {f"{b}weight": (needed[f"{b}lora_A"], needed[f"{b}lora_B"]) for b in bases}
@@ -108,3 +116,60 @@ def merge_dape(
             weight += up @ down
         merged[key] = weight
     return merged
+
+
+# -- recognizing -----------------------------------------------------------------------------------
+
+
+def _tagger_weights() -> StateDict:
+    """Of the network that runs, without values."""
+    from .ram import Tagger
+
+    return dict(Tagger(RAM, device="meta").state_dict())
+
+
+def recognize(weights: StateDict, name: str, metadata: Mapping[str, str]) -> Found | None:
+    """RAM, or DAPE for it, or None."""
+    if not any(key.startswith("visual_encoder.") for key in weights):
+        return None
+    if any(".lora_" in key for key in weights):
+        return _dape(weights, name)
+    return _ram(weights) if any(key.startswith(DECODER_NAMES) for key in weights) else None
+
+
+def _ram(weights: StateDict) -> Found:
+    layout = {key: tuple(value.shape) for key, value in _tagger_weights().items()}
+    named = _by_our_names(weights)
+    used = {key: value for key, value in named.items() if key in layout}
+    rest = len(named) - len(used)
+    return Found(
+        "seesr",
+        "ram_swin_large_14m",
+        "the tagger RAM",
+        "whole",
+        "restoration",
+        used,
+        difference(used, layout),
+        notes=(f"{rest} weights that tagging does not run, unused",) if rest else (),
+    )
+
+
+def _dape(weights: StateDict, name: str) -> Found:
+    problem, used = "", weights
+    try:
+        pairs = dape_pairs(weights, _tagger_weights(), name)
+        values = {id(value) for pair in pairs.values() for value in pair}
+        used = {key: value for key, value in weights.items() if id(value) in values}
+    except CheckpointError as error:
+        problem = str(error)
+    rest = len(weights) - len(used)
+    return Found(
+        "seesr",
+        "DAPE",
+        "SeeSR's DAPE, a LoRA for RAM",
+        "whole",
+        "restoration",
+        used,
+        notes=(f"{rest} weights of branches that are never run, unused",) if rest else (),
+        problem=problem,
+    )

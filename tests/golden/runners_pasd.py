@@ -90,24 +90,56 @@ def guessed(maps: list[Tensor], scale: float) -> list[Tensor]:
     return [each * weight for each, weight in zip(maps, scales, strict=True)]
 
 
+def control_networks(
+    config: Any, weights: dict[str, Tensor], encoder: dict[str, Tensor], layers: Any, assign: bool
+) -> tuple[Any, Any]:
+    """Image encoder and control network as the loader checks, builds and fills them."""
+    import comfy.ops
+
+    from restoration.common.hint_encoder import HintEncoder, hint_encoder_config
+    from restoration.common.state_dict import check_layout
+    from restoration.host.control_encoder import ControlEncoder, control_weights
+    from restoration.pasd.keys import ENCODER_PREFIX, control_layout
+
+    published = weights | {f"{ENCODER_PREFIX}{key}": value for key, value in encoder.items()}
+    check_layout(published, control_layout(config, encoder), "The case", "PASD's", "")
+    layers = {"operations": comfy.ops.manual_cast, **layers}
+    hints = HintEncoder(**hint_encoder_config(encoder), **layers)
+    hints.load_state_dict(encoder, assign=assign)
+    control = ControlEncoder(config.unet_config(), **layers)
+    control.load_state_dict(control_weights(weights, config.unet_config()), assign=assign)
+    return hints, control
+
+
+def attention_network(
+    variant: Any, config: Any, added: dict[str, Tensor], layers: Any, assign: bool
+) -> Any:
+    """What PASD adds to a UNet, as the loader checks, builds and fills it."""
+    import comfy.ops
+
+    from restoration.common.state_dict import check_layout
+    from restoration.pasd.keys import attention_layout, attention_weights
+    from restoration.pasd.networks import pixel_attention
+
+    check_layout(added, attention_layout(variant, config, added), "The case", "PASD's", "")
+    layers = {"operations": comfy.ops.manual_cast, **layers}
+    network = pixel_attention(variant, config, added, **layers)
+    network.load_state_dict(attention_weights(variant, config, added), assign=assign)
+    return network
+
+
 @golden("pasd", "ControlNet branch", needs_host=True)
 def control_branch(case: GoldenCase, get) -> None:
     get("comfy")
     from restoration.pasd.attach import fidelity_scaled
     from restoration.pasd.keys import config_from, control_part
-    from restoration.pasd.load import build_control, build_encoder
 
     config, text = case.config, case.tensors
     weights, encoder = control_part(case.state_dict())
     sizes = pasd_config(config)
     assert replace(config_from(weights), **heads(config)) == sizes
-    import comfy.ops
-
-    layers = {"operations": comfy.ops.manual_cast, "dtype": torch.float32, "device": "cpu"}
-    networks = [build_encoder(encoder, sizes, **layers), build_control(weights, sizes, **layers)]
-    for network, named in networks:
-        network.load_state_dict(named)
-    (hints, _), (control, _) = networks
+    layers = {"dtype": torch.float32, "device": "cpu"}
+    hints, control = control_networks(sizes, weights, encoder, layers, assign=False)
     x = text["sample"]
     with torch.no_grad():
         residuals, middle = control(
@@ -143,26 +175,20 @@ def control_branch(case: GoldenCase, get) -> None:
 def published_file(case: GoldenCase, get) -> None:
     """The full-size file is recognised and its part loads strictly, without weights."""
     get("comfy")
-    import comfy.ops
-
     from restoration.pasd.keys import added_part, config_from, control_part
-    from restoration.pasd.load import build_attention, build_control, build_encoder
 
-    contents = case.contents()
-    layers = {"operations": comfy.ops.manual_cast, "device": "meta"}
+    contents, layers = case.contents(), {"device": "meta"}
     if "controlnet_mid_block.weight" in contents:
         weights, encoder = control_part(contents)
         config = config_from(weights)
-        made = [build_encoder(encoder, config, **layers), build_control(weights, config, **layers)]
+        made = control_networks(config, weights, encoder, layers, assign=True)
         total = case.data["parameters"]
     else:
         variant, added = added_part(contents)
         assert added.keys() == case.manifest()["added"].keys()
-        made = [build_attention(variant, added, config_from(contents), **layers)]
+        made = (attention_network(variant, config_from(contents), added, layers, assign=True),)
         total = case.data["added_parameters"]
-    for network, named in made:
-        network.load_state_dict(named, strict=True, assign=True)
-    assert sum(p.numel() for network, _ in made for p in network.parameters()) == total
+    assert sum(p.numel() for network in made for p in network.parameters()) == total
 
 
 def numbered(names: Iterable[str], prefix: str) -> list[str]:
@@ -193,15 +219,13 @@ def pixel_aware_unet(case: GoldenCase, get) -> None:
     from restoration.host.extra_blocks import after
     from restoration.pasd.attach import PASDBranch, patched_with
     from restoration.pasd.keys import added_part
-    from restoration.pasd.load import build_attention
     from restoration.tests.host.networks import call_model, conditioning
 
     text, config = case.tensors, pasd_config(case.config)
     variant, added = added_part(case.state_dict())
     assert variant == case.config["variant"]
-    layers = {"operations": comfy.ops.manual_cast, "dtype": torch.float32, "device": "cpu"}
-    attention, named = build_attention(variant, added, config, **layers)
-    attention.load_state_dict(named)
+    layers = {"dtype": torch.float32, "device": "cpu"}
+    attention = attention_network(variant, config, added, layers, assign=False)
     names = numbered(text, "residual_")
 
     class Recorded(PASDBranch):

@@ -9,10 +9,19 @@ from torch import Tensor
 
 from restoration.common.hint_encoder import HintEncoder
 from restoration.common.schedule import LAST, schedule_timesteps
-from restoration.common.state_dict import with_prefix
+from restoration.common.state_dict import check_layout, with_prefix
 from restoration.registry import samplers, schedules, starts
 from restoration.seesr.config import SD2, SeeSRConfig
-from restoration.seesr.keys import ADDED, CONTROL_PREFIX, ENCODER_PREFIX, control_part, unet_parts
+from restoration.seesr.keys import (
+    ADDED,
+    CONTROL_PREFIX,
+    ENCODER_PREFIX,
+    control_layout,
+    control_part,
+    rca_layout,
+    rca_weights,
+    unet_parts,
+)
 from restoration.tests.golden.runners_foundation import recorded_tile_weights
 from restoration.tests.golden.runners_pasd import guessed, numbered
 from restoration.tests.golden.suite import GoldenCase, golden
@@ -50,17 +59,35 @@ def host_unet(config: dict[str, Any], plain: dict[str, Tensor]):
 
 def built_control(case: GoldenCase, weights: dict[str, Tensor], config: dict[str, Any]):
     """The control network as the loader builds it."""
+    layers = {"dtype": torch.float32, "device": "cpu"}
+    network = control_network(control_part(weights), seesr_config(config), layers, assign=False)
+    return network.eval()
+
+
+def control_network(weights: Any, config: SeeSRConfig, layers: Any, assign: bool) -> Any:
+    """The control network as the loader checks, builds and fills it."""
     import comfy.ops
 
-    from restoration.seesr.load import build_control
+    from restoration.seesr.load import branch_weights
+    from restoration.seesr.networks import SeeSRControlNet
 
-    factory = {"dtype": torch.float32, "device": "cpu"}
-    operations = comfy.ops.manual_cast
-    network, placed = build_control(
-        control_part(weights), seesr_config(config), case.name, operations=operations, **factory
-    )
-    network.load_state_dict(placed)
-    return network.eval()
+    check_layout(weights, control_layout(config), "The case", "SeeSR's", "")
+    network = SeeSRControlNet(config, operations=comfy.ops.manual_cast, **layers)
+    network.load_state_dict(branch_weights(weights, config), assign=assign)
+    return network
+
+
+def unet_rcas(added: Any, config: SeeSRConfig, layers: Any, assign: bool) -> Any:
+    """The UNet's RCAs as the loader checks, builds and fills them."""
+    import comfy.ops
+
+    from restoration.seesr.networks import rca_layers
+
+    check_layout(added, rca_layout(config.unet_sites), "The case", "SeeSR's", "")
+    layers = {"operations": comfy.ops.manual_cast, **layers}
+    network = rca_layers(config.unet_sites, config, **layers)
+    network.load_state_dict(rca_weights(added, config.unet_sites), assign=assign)
+    return network
 
 
 @golden("seesr", "ControlNet conditioning embedding")
@@ -100,19 +127,14 @@ def controlnet(case: GoldenCase, get) -> None:
 def unet(case: GoldenCase, get) -> None:
     """The real patch with a branch that hands out the recorded residuals."""
     get("comfy")
-    import comfy.ops
 
     from restoration.host.branch import BranchResult, ImageBranch, apply_branch
-    from restoration.seesr.load import build_rca
     from restoration.seesr.networks import rca_blocks
     from restoration.tests.host.networks import call_model, conditioning
 
     config, given = seesr_config(case.config), case.tensors
     plain, added = unet_parts(case.state_dict())
-    rca, placed = build_rca(
-        added, config, case.name, operations=comfy.ops.manual_cast, dtype=torch.float32
-    )
-    rca.load_state_dict(placed)
+    rca = unet_rcas(added, config, {"dtype": torch.float32}, assign=False)
     recorded = [given[name] for name in numbered(given, "down_")]
 
     class Recorded(ImageBranch):
@@ -123,7 +145,7 @@ def unet(case: GoldenCase, get) -> None:
             return pixels[..., ::8, ::8]
 
         def run(self, call):
-            embeds = call.view.rows(lambda _: given["image_tokens"], "tokens")
+            embeds = call.layout.rows(lambda _: given["image_tokens"], "tokens")
             return BranchResult(
                 recorded,
                 given["mid"] if recorded else torch.zeros(1),
@@ -193,14 +215,14 @@ def start_noise(case: GoldenCase, model, sigmas: Tensor):
 
     import comfy.sample
 
-    from restoration.host.sampling import embedded_start
+    from restoration.host.sampling import SeededNoise, embedded_start
 
     given = case.tensors
     latent = {"samples": unscaled(given.get("lr_latents", given["noise"]))}
     start = {"lr": "seesr", "noise": "noise"}[case.config.get("start_point", "lr")]
     assert case.config["start_steps"] == LAST, "the authors' start, and the only one of our node"
     with patch.object(comfy.sample, "prepare_noise", lambda *_: given["noise"]):
-        source, noised = embedded_start(model, latent, 0, sigmas, starts()[start], 0)
+        source, noised = embedded_start(model, latent, SeededNoise(0), sigmas, starts()[start], 0)
         return source, source.generate_noise(latent), latent, noised
 
 
@@ -311,8 +333,6 @@ def unet_manifest(case: GoldenCase, get) -> None:
     import comfy.ops
     import comfy.utils
 
-    from restoration.seesr.load import build_rca
-
     groups, counts = case.manifest(), case.data["counts"]
     plain, added = unet_parts(case.contents("base", "added"))
     assert set(plain) == set(groups["base"]) and set(added) == set(groups["added"])
@@ -321,10 +341,7 @@ def unet_manifest(case: GoldenCase, get) -> None:
     shared = ("model_channels", "channel_mult", "context_dim", "adm_in_channels")
     assert found and {n: found[n] for n in shared} == {n: ours[n] for n in shared}
     assert set(plain) <= set(comfy.utils.unet_to_diffusers(ours))
-    network, placed = build_rca(
-        added, SD2, case.data["checkpoint"], operations=comfy.ops.manual_cast, device="meta"
-    )
-    network.load_state_dict(placed, strict=True, assign=True)
+    network = unet_rcas(added, SD2, {"device": "meta"}, assign=True)
     assert elements(network) == counts["added_keys"]["elements"]
     assert all(ADDED in key for key in groups["added"])
 
@@ -332,18 +349,7 @@ def unet_manifest(case: GoldenCase, get) -> None:
 @golden("seesr", "manifest seesr_controlnet", needs_host=True)
 def control_manifest(case: GoldenCase, get) -> None:
     get("comfy")
-    import comfy.ops
-
-    from restoration.seesr.load import build_control
-
-    counts = case.data["counts"]
-    network, placed = build_control(
-        control_part(case.contents("added", "base")),
-        SD2,
-        case.data["checkpoint"],
-        operations=comfy.ops.manual_cast,
-        device="meta",
-    )
-    network.load_state_dict(placed, strict=True, assign=True)
+    counts, weights = case.data["counts"], control_part(case.contents("added", "base"))
+    network = control_network(weights, SD2, {"device": "meta"}, assign=True)
     assert elements(network) == sum(group["elements"] for group in counts.values())
     assert elements(network.rca) == counts["added_keys"]["elements"]

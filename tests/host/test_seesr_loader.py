@@ -98,16 +98,16 @@ def test_every_form_of_the_files_gives_the_same(folder) -> None:
 
 
 def test_the_converted_file_is_read_once(folder, monkeypatch) -> None:
-    from restoration.seesr import networks as seesr
+    from restoration.host import loading
 
     read: list[str] = []
-    original = seesr.read_file
+    original = loading.read_file
 
     def spy(kind: str, name: str) -> Any:
         read.append(name)
         return original(kind, name)
 
-    monkeypatch.setattr(seesr, "read_file", spy)
+    monkeypatch.setattr(loading, "read_file", spy)
     load("converted.safetensors", "the same file", base_model())
     assert read == ["converted.safetensors"]
 
@@ -219,7 +219,7 @@ def test_wrong_files_get_a_sentence(folder, files) -> None:
         ((CONTROL, CONTROL), r"is not the UNet of SeeSR.*It belongs into control_net_name"),
         ((UNET, UNET), r"is not the control network of SeeSR.*It belongs into unet_name"),
         (("lora.safetensors", CONTROL), r"^lora\.safetensors is not the UNet of .* a LoRA\. Get"),
-        ((UNET, "short.safetensors"), r"1 of \d+ weights are missing \(encoder\.middle_block_out"),
+        ((UNET, "short.safetensors"), r"1 of \d+ weights are missing \(controlnet_mid_block"),
         ((UNET, "more.safetensors"), r"1 do not belong to it \(extra\.bias\)"),
         (("few.safetensors", CONTROL), r"1 of \d+ weights are missing \(up_blocks\.1\.image_att"),
     ):

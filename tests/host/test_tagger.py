@@ -141,7 +141,8 @@ def test_gray_and_alpha_pictures_are_taken(folder) -> None:
     assert torch.equal(with_alpha.embeds, expected.embeds)
     _, gray = tagged(model, image[..., :1])
     _, as_rgb = tagged(model, image[..., :1].repeat(1, 1, 1, 3))
-    assert torch.equal(gray.embeds, as_rgb.embeds)
+    # Not equal: resizing runs another kernel for another layout of memory, by the processor.
+    assert torch.allclose(gray.embeds, as_rgb.embeds, atol=1e-5, rtol=0)
 
 
 def test_antialias_is_off_unless_asked_for(folder) -> None:

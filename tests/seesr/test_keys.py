@@ -112,9 +112,8 @@ def test_other_files_are_refused_by_name(name, words) -> None:
 
 
 def test_swapped_files_are_told_their_place() -> None:
-    with pytest.raises(
-        CheckpointError, match=r"SeeSR's control network\. It belongs into control_"
-    ):
+    told = r"SeeSR's control network\. It belongs into control_"
+    with pytest.raises(CheckpointError, match=told), naming():
         unet_parts(CONTROL)
     with (
         pytest.raises(CheckpointError, match=r"SeeSR's UNet\. It belongs into unet_name"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,8 +13,17 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ...common.diagnosis import PICKLES, SAFETENSORS, size_words
-from ...common.state_dict import CheckpointError, StateDict, unwrapped
+from ...common.diagnosis import PICKLES, SAFETENSORS
+from ...common.recognition import Found
+from ...common.state_dict import (
+    CONTROL_PREFIX,
+    UNET_PREFIX,
+    CheckpointError,
+    StateDict,
+    not_finite_words,
+    unwrapped,
+)
+from ...common.text import few, size_words
 from ..files import files_below, replacing
 from ..files import sha256 as digest_of
 from .files import (
@@ -23,12 +33,13 @@ from .files import (
     read_weights,
     sort_metadata,
 )
-from .known import CONTROL, UNET, Found, identify
+from .known import identify, with_numbers
 
 FORMAT = "1"
 """Of our metadata; a change makes earlier conversions look unfinished."""
 PAIR = ("unet", "controlnet")
 """Folders of a published PASD or SeeSR release."""
+OTHERWISE = "choose another output, or --force to replace it"
 HEADROOM = 1 << 24
 """Bytes of disk left over for the file's own header."""
 
@@ -107,12 +118,13 @@ def _pair(sources: Sequence[Source]) -> Found:
     weights = [unwrapped(source.contents) for source in sources]
     order = sorted(weights, key=lambda each: any(key.startswith("controlnet_") for key in each))
     joined: StateDict = {}
-    for prefix, each in zip((UNET, CONTROL), order, strict=True):
+    for prefix, each in zip((UNET_PREFIX, CONTROL_PREFIX), order, strict=True):
         joined |= {f"{prefix}{key}": value for key, value in each.items()}
     return identify(joined, _names(sources))
 
 
 def _checked(found: Found, name: str) -> Found:
+    found = with_numbers(found)
     if found.complete:
         return found
     problem = found.problem or difference_sentence(found)
@@ -120,9 +132,9 @@ def _checked(found: Found, name: str) -> Found:
 
 
 def difference_sentence(found: Found) -> str:
-    """How many weights are wrong, and the first of them."""
+    """How many weights are wrong, and the first of them; empty: none."""
     parts = [
-        f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        f"{len(keys)} {word} ({few(keys)})"
         for word, keys in (
             ("missing", found.difference.missing),
             ("unexpected", found.difference.unexpected),
@@ -130,6 +142,8 @@ def difference_sentence(found: Found) -> str:
         )
         if keys
     ]
+    if found.not_finite:
+        parts.append(not_finite_words(found.not_finite, len(found.weights)))
     return "; ".join(parts)
 
 
@@ -186,17 +200,23 @@ def convert(
 
     All or nothing: a run that is cut off leaves no half file, and the next one finishes it. A
     file made from the same sources is recognised and left alone; any other is replaced only with
-    `force`. say: hears what takes a while. Raises CheckpointError.
+    `force`, and a source never. say: hears what takes a while. Raises CheckpointError.
     """
     say("Reading ...")
     sources = [read_weights(path) for path in sources_of(paths)]
     found = gather(sources)
     target = target_of(output, found, sources)
-    if any(target.resolve() == path.resolve() for source in sources for path in source.paths):
-        raise CheckpointError(f"{target} is the source: choose another output.")
+    for path in (target, sidecar(target)):
+        if any(_same_file(path, each) for source in sources for each in source.paths):
+            raise CheckpointError(f"{path} is the source: choose another output.")
     metadata = metadata_of(found, sources)
-    if target.exists() and not force:
+    if not force and os.path.lexists(target):
         return Converted(target, found, _finish(target, metadata), written=False)
+    if not force and os.path.lexists(sidecar(target)):
+        raise CheckpointError(
+            f"{sidecar(target)} is there without {target.name}, so it belongs to another file: "
+            f"{OTHERWISE}."
+        )
     _check_space(target, found.weights)
     say(f"Writing {target} ({size_words(contents_size(found.weights))}) ...")
     with replacing(target) as part:
@@ -212,22 +232,24 @@ def convert(
 def _finish(target: Path, metadata: dict[str, str]) -> str:
     """The digest of a conversion that is there already, written beside it where that is missing.
     Raises CheckpointError for any other file."""
-    advice = "choose another output, or --force to replace it"
     try:
         with safe_open(target, "pt") as file:
             there = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{target} exists and cannot be read ({error}): {advice}.") from error
+        raise CheckpointError(
+            f"{target} exists and cannot be read ({error}): {OTHERWISE}."
+        ) from error
     if there != metadata:
         what = there.get("restoration.version", "another file")
         raise CheckpointError(
-            f"{target} exists and was not made from these sources (it is {what}): {advice}."
+            f"{target} exists and was not made from these sources (it is {what}): {OTHERWISE}."
         )
     digest = digest_of(target)
     if sidecar(target).exists():
-        if sidecar(target).read_text("utf-8").split()[:1] != [digest]:
+        said = sidecar(target).read_bytes().removeprefix(b"\\").split()[:1]
+        if said != [digest.encode()]:
             raise CheckpointError(
-                f"{target} is not what its sha256 says, so it was damaged or changed: {advice}."
+                f"{target} is not what its sha256 says, so it was damaged or changed: {OTHERWISE}."
             )
     else:
         _write_sidecar(target, digest)
@@ -236,7 +258,21 @@ def _finish(target: Path, metadata: dict[str, str]) -> str:
 
 def _write_sidecar(target: Path, digest: str) -> None:
     with replacing(sidecar(target)) as part:
-        part.write_text(f"{digest}  {target.name}\n", "utf-8")
+        part.write_bytes(_digest_line(target, digest))
+
+
+def _digest_line(target: Path, digest: str) -> bytes:
+    """As sha256sum writes it: a name with a line break is escaped, and marked so in front."""
+    name = target.name.replace("\\", r"\\").replace("\n", r"\n")
+    mark = "" if name == target.name else "\\"
+    return os.fsencode(f"{mark}{digest}  {name}\n")
+
+
+def _same_file(path: Path, other: Path) -> bool:
+    """Also through links of either kind."""
+    with contextlib.suppress(OSError):  # one of them is not there
+        return path.samefile(other)
+    return False
 
 
 def _check_space(target: Path, weights: StateDict) -> None:

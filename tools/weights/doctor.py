@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ...common.diagnosis import PICKLES, SAFETENSORS
+from ...common.recognition import Found
 from ...common.state_dict import CheckpointError
 from ...common.text import printable, size_words
 from ...registry import files as published_files
@@ -25,7 +26,7 @@ from .files import (
     read_weights,
 )
 from .installed import Row, installed, model_folders, needed
-from .known import Found, dtypes, identify, other_file, with_numbers
+from .known import dtypes, identify, other_file, with_numbers
 
 
 def _units(path: Path) -> list[Path]:

@@ -13,13 +13,14 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from ...common.diagnosis import PICKLES, SAFETENSORS, weights_problem
-from ...common.state_dict import CheckpointError
+from ...common.state_dict import CONTROL_PREFIX, UNET_PREFIX, CheckpointError
+from ...diffbir.keys import VERSIONS as DIFFBIR_VERSIONS
 from ...registry import files as published_files
 from ..comfyui.find import PACK_ROOT, HostError, find_host
 from ..files import files_below
 from .convert import PAIR, difference_sentence
 from .files import read_weights
-from .known import CONTROL, DIFFBIR_VERSIONS, UNET, identify, other_file, with_numbers
+from .known import identify, other_file, with_numbers
 
 DEFAULTS = {
     "checkpoints": ("checkpoints",),
@@ -153,7 +154,9 @@ def _converted_pair(path: Path) -> str:
             names, said = file.keys(), file.metadata() or {}
     except (SafetensorError, OSError):
         return ""
-    both = all(any(name.startswith(prefix) for name in names) for prefix in (UNET, CONTROL))
+    both = all(
+        any(name.startswith(prefix) for name in names) for prefix in (UNET_PREFIX, CONTROL_PREFIX)
+    )
     return said.get("restoration.method", "") if both else ""
 
 

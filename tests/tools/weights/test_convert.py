@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -19,8 +20,10 @@ from restoration.common.state_dict import CheckpointError
 from restoration.diffbir.keys import convert as diffbir_convert
 from restoration.pasd import keys as pasd
 from restoration.seesr import keys as seesr
+from restoration.tagger import keys as tagger
 from restoration.tagger.ram import Tagger
 from restoration.tests.tools.weights import tiny
+from restoration.tools.files import replacing
 from restoration.tools.weights import convert as module
 from restoration.tools.weights.convert import convert, sidecar
 from restoration.tools.weights.known import identify
@@ -112,11 +115,12 @@ def test_the_tagger_and_its_lora_lose_what_is_never_run(tmp_path) -> None:
     ram, dape = tiny.ram(), tiny.dape()
     torch.save({"model": ram}, tmp_path / "ram.pth")
     torch.save(dape, tmp_path / "DAPE.pth")
-    tagger = load_file(convert([tmp_path / "ram.pth"]).path)
+    ram_read = load_file(convert([tmp_path / "ram.pth"]).path)
     lora = load_file(convert([tmp_path / "DAPE.pth"]).path)
-    expected = seesr.ram_weights(ram, layout)
-    assert tagger.keys() == layout.keys() and same(seesr.ram_weights(tagger, layout), expected)
-    ours, theirs = (seesr.dape_pairs(each, expected) for each in (lora, dape))
+    expected = tagger.ram_weights(ram, layout)
+    assert ram_read.keys() == layout.keys()
+    assert same(tagger.ram_weights(ram_read, layout), expected)
+    ours, theirs = (tagger.dape_pairs(each, expected) for each in (lora, dape))
     assert ours.keys() == theirs.keys() and len(lora) == 2 * len(ours)
     for key, pair in theirs.items():
         assert all(map(torch.equal, ours[key], pair))
@@ -195,7 +199,8 @@ def test_a_failure_leaves_the_earlier_file_as_it_was(v2, monkeypatch) -> None:
 
 
 def test_what_a_killed_run_left_is_replaced(v2) -> None:
-    part = v2.with_name(".v2.safetensors.part")
+    with contextlib.suppress(OSError), replacing(v2.with_suffix(".safetensors")) as part:
+        raise OSError("killed")
     part.write_bytes(b"half a file")
     done = convert([v2])
     assert done.written and not part.exists() and identify(load_file(done.path)).complete
@@ -252,6 +257,74 @@ def test_the_source_is_never_the_target(tmp_path) -> None:
     with pytest.raises(CheckpointError, match="is the source"):
         convert([path], path, force=True)
     assert convert([path]).path == tmp_path / "v2_converted.safetensors"
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kind", ["symlink_to", "hardlink_to"])
+def test_no_source_is_written_over_through_a_link(v2, tmp_path, kind, force) -> None:
+    release = tiny.write_release(tmp_path / "r", tiny.pasd_unet(), tiny.pasd_control())
+    for sources, source in (
+        ([v2], v2),
+        ([release], release / "unet" / "diffusion_pytorch_model.bin"),
+    ):
+        before = source.read_bytes()
+        for name in ("link.safetensors", "beside.safetensors.sha256"):
+            link = tmp_path / name
+            getattr(link, kind)(source)
+            target = tmp_path / name.removesuffix(".sha256")
+            with pytest.raises(CheckpointError, match=rf"{name} is the source: choose another"):
+                convert(sources, target, force=force)
+            assert link.samefile(source) and source.read_bytes() == before
+            link.unlink()
+
+
+def test_no_file_of_somebody_else_is_replaced_without_force(v2, tmp_path) -> None:
+    for name in ("v2.safetensors", "v2.safetensors.sha256"):
+        other = tmp_path / name
+        for data in (b"mine", b"0" * 64 + b"  v2.safetensors\n"):
+            other.write_bytes(data)
+            with pytest.raises(CheckpointError, match="--force"):
+                convert([v2])
+            assert other.read_bytes() == data
+        other.unlink()
+        other.symlink_to(tmp_path / "gone")
+        with pytest.raises(CheckpointError, match="--force"):
+            convert([v2])
+        assert other.is_symlink()
+        other.unlink()
+    assert convert([v2]).written
+
+
+def test_the_sha256_of_a_name_with_a_line_break_is_one_that_sha256sum_reads(v2) -> None:
+    done = convert([v2], v2.with_name("a\nb\\c.safetensors"))
+    assert sidecar(done.path).read_bytes() == (
+        b"\\" + done.sha256.encode() + b"  a\\nb\\\\c.safetensors\n"
+    )
+    assert not convert([v2], done.path).written
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_converted(tmp_path, bad) -> None:
+    weights = tiny.diffbir()
+    key = sorted(weights)[7]
+    weights[key].view(-1)[-1] = bad
+    torch.save(weights, tmp_path / "v2.pth")
+    words = rf"is not whole: 1 of {len(weights)} weights are not finite \(first: {key}\)"
+    with pytest.raises(CheckpointError, match=words):
+        convert([tmp_path / "v2.pth"], force=True)
+    assert os.listdir(tmp_path) == ["v2.pth"]
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_what_compiling_and_parallel_training_put_before_keys_is_taken_off(
+    tmp_path, prefix
+) -> None:
+    weights = tiny.diffbir()
+    torch.save({f"{prefix}{key}": value for key, value in weights.items()}, tmp_path / "v2.pth")
+    assert same(load_file(convert([tmp_path / "v2.pth"]).path), weights)
+    assert diffbir_convert(torch.load(tmp_path / "v2.pth"), config=tiny.DIFFBIR).keys() == (
+        weights.keys()
+    )
 
 
 def test_a_full_disk_is_noticed_before_writing(v2, monkeypatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
-from restoration.tests.tools.weights import tiny
+from restoration.common.state_dict import CheckpointError
+from restoration.tests.tools.weights import hostile, tiny
 from restoration.tools.weights.convert import convert
 
+CASES = Path(__file__).parent.parent / "cases" / "weights"
 pytestmark = pytest.mark.host
 
 
@@ -91,3 +94,40 @@ def test_load_dape_takes_converted_files(models) -> None:
     loaded, expected = weights_of(ours.patcher), weights_of(theirs.patcher)
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+def test_loaders_give_hostile_and_damaged_files_a_sentence(models) -> None:
+    from restoration.diffbir.load import load_diffbir_control
+    from restoration.host.loading import read_file
+
+    cases = list(CASES.iterdir())
+    for path in (*cases, *hostile.hostile_files(models)):
+        if path in cases:
+            (models / path.name).write_bytes(path.read_bytes())
+        with pytest.raises(CheckpointError) as error:
+            load_diffbir_control(path.name, tiny.DIFFBIR)
+        said = str(error.value)
+        assert said.startswith(path.name) and said.isprintable() and len(said) < 700, said
+    generator = random.Random(0)
+    for name, whole in hostile.small_files().items():
+        for data in hostile.damaged(whole, generator, 60):
+            (models / name).write_bytes(data)
+            try:
+                read_file("restoration", name)
+            except CheckpointError as error:
+                assert str(error).startswith(name)
+
+
+def test_load_diffbir_controlnet_takes_wrapped_keys_and_refuses_what_is_not_finite(models) -> None:
+    from restoration.diffbir.load import load_diffbir_control
+
+    weights = tiny.diffbir()
+    for prefix in ("_orig_mod.", "module.", "module._orig_mod."):
+        torch.save({f"{prefix}{key}": v for key, v in weights.items()}, models / "v2.pth")
+        network = load_diffbir_control("v2.pth", tiny.DIFFBIR).control_model
+        assert network.state_dict().keys() == weights.keys()
+    weights["zero_convs.0.0.bias"][0] = float("nan")
+    torch.save(weights, models / "v2.pth")
+    words = r"v2.pth is not .*1 of \d+ weights are not finite \(first: zero_convs.0.0.bias\)"
+    with pytest.raises(CheckpointError, match=words):
+        load_diffbir_control("v2.pth", tiny.DIFFBIR)

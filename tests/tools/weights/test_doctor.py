@@ -167,3 +167,38 @@ def test_the_sha256_beside_a_file_is_what_sha256sum_checks(v2, tmp_path) -> None
     line = (tmp_path / "v2.safetensors.sha256").read_text()
     digest, name = line.rstrip("\n").split("  ")
     assert hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() == digest
+
+
+def test_weights_that_are_not_finite_are_not_complete(v2, tmp_path, capsys) -> None:
+    weights = tiny.diffbir()
+    for value in weights.values():
+        value.fill_(float("nan"))
+    torch.save(weights, v2)
+    count, first = len(weights), min(weights)
+    assert main(["inspect", str(v2)]) == 1
+    said = f"complete    NO: {count} of {count} weights are not finite (first: {first})\n"
+    assert said in capsys.readouterr().out
+    assert main(["inspect", "--json", str(v2)]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["not_finite"] == sorted(weights)
+    assert main(["inspect", "--keys", str(v2)]) == 1
+    assert f"    not finite  {first}\n" in capsys.readouterr().out
+    assert main(["convert", str(v2)]) == 1
+    assert "is not whole: " in capsys.readouterr().err
+    comfyui = tmp_path / "ComfyUI"
+    (comfyui / "models" / "controlnet").mkdir(parents=True)
+    (comfyui / "main.py").touch()
+    v2.rename(comfyui / "models" / "controlnet" / "v2.pth")
+    assert main(["list", "--comfyui", str(comfyui)]) == 0
+    said = capsys.readouterr().out
+    assert "  [!] v2.pth: DiffBIR's control network, version v2\n" in said
+    assert f"v2.pth is not whole: {count} of {count} weights are not finite" in said
+
+
+def test_foreign_prefixes_are_named_and_nothing_is_contradicted(tmp_path, capsys) -> None:
+    weights = {f"net.{key}": value for key, value in tiny.diffbir().items()}
+    torch.save(weights, tmp_path / "v2.pth")
+    for command in ("inspect", "convert"):
+        assert main([command, str(tmp_path / "v2.pth")]) == 1
+        said = "".join(capsys.readouterr())
+        assert "v2.pth looks like a DiffBIR control network, but its names or shapes" in said
+        assert f"(first of {len(weights)} names: net." in said

@@ -153,8 +153,8 @@ def test_other_files_of_the_methods_are_named(comfyui, tmp_path) -> None:
     assert main(["convert", str(tmp_path / "seesr"), "-o", str(folder)]) == 0
     bins = {path.parent.name: str(path) for path in folder.rglob("*.bin")}
     found = [row for row in installed(model_folders(comfyui)) if not row.url]
-    also = {row.paths[0]: row.what for row in found}
-    assert not any(row.problem for row in found)
+    assert [row.name for row in found if row.problem] == ["broken.pth"]
+    also = {row.paths[0]: row.what for row in found if not row.problem}
     assert also == {
         bins["unet"]: "PASD's light UNet, version pasd_light",
         bins["controlnet"]: "PASD's control network, version plain encoder, Stable Diffusion 1.x",

@@ -9,14 +9,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from restoration.common.layout import Shapes
+from restoration.common.unet_layout import diffusers_controlnet, diffusers_unet
+from restoration.diffbir import keys as diffbir_keys
 from restoration.diffbir.config import ControlConfig
-from restoration.diffbir.keys import layout as diffbir_layout
 from restoration.pasd.config import PASDConfig, Variant
+from restoration.pasd.keys import attention_layout
+from restoration.seesr import keys as seesr_keys
 from restoration.seesr.config import SeeSRConfig
+from restoration.tagger import keys as tagger_keys
 from restoration.tagger.config import TaggerConfig
 from restoration.tagger.keys import LORA_RANK, TIED
 from restoration.tagger.ram import Tagger
-from restoration.tools.weights import layouts
 
 Weights = dict[str, Tensor]
 
@@ -58,39 +62,35 @@ TAGGER = TaggerConfig(
 
 def use_tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The files tell the sizes of PASD's networks; of all others there is one size."""
-    from restoration.tools.weights import known
-
-    monkeypatch.setattr(known, "SD21", DIFFBIR)
-    monkeypatch.setattr(known, "SD2", SEESR)
-    monkeypatch.setattr(known, "RAM", TAGGER)
+    monkeypatch.setattr(diffbir_keys, "SD21", DIFFBIR)
+    monkeypatch.setattr(seesr_keys, "SD2", SEESR)
+    monkeypatch.setattr(tagger_keys, "RAM", TAGGER)
 
 
-def random_weights(shapes: layouts.Shapes) -> Weights:
+def random_weights(shapes: Shapes) -> Weights:
     return {key: torch.randn(shape) * 0.1 for key, shape in shapes.items()}
 
 
 def diffbir() -> Weights:
-    return random_weights(diffbir_layout(DIFFBIR))
+    return random_weights(diffbir_keys.layout(DIFFBIR))
 
 
 def pasd_unet(variant: Variant = "pasd") -> Weights:
     """With the Stable Diffusion weights beside what PASD adds."""
-    shapes = layouts.unet(PASD.unet_config()) | layouts.pasd_attention(variant, PASD, {})
+    shapes = diffusers_unet(PASD) | attention_layout(variant, PASD, {})
     return random_weights(shapes)
 
 
 def pasd_control(rrdb: bool = False) -> Weights:
-    return random_weights(layouts.controlnet(PASD.unet_config(), rrdb=rrdb, heads=True))
+    return random_weights(diffusers_controlnet(PASD, rrdb=rrdb, heads=True))
 
 
 def seesr_unet() -> Weights:
-    shapes = layouts.unet(SEESR.unet_config()) | layouts.rca(SEESR.unet_sites, SEESR)
-    return random_weights(shapes)
+    return random_weights(seesr_keys.unet_layout(SEESR, plain=True))
 
 
 def seesr_control() -> Weights:
-    shapes = layouts.controlnet(SEESR.unet_config()) | layouts.rca(SEESR.encoder_sites, SEESR)
-    return random_weights(shapes)
+    return random_weights(seesr_keys.control_layout(SEESR))
 
 
 def ram() -> Weights:

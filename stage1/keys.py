@@ -1,0 +1,53 @@
+"""The published networks of stage 1, which spandrel loads: it alone knows their tables."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+from ..common.recognition import Found
+from ..common.state_dict import Signature, StateDict
+
+SIGNATURES = (
+    Signature(
+        ("relative_position_index", "conv_after_body."), "SwinIR, a stage-1 restoration model"
+    ),
+    Signature(("RRDB_trunk.",), "an RRDB upscaling model such as BSRNet"),
+    Signature(("m_head.", "m_body.", "m_tail."), "SCUNet, a stage-1 restoration model"),
+)
+NAMES = ("SwinIR", "BSRNet", "SCUNet")
+"""In the order of the signatures."""
+
+
+def recognize(weights: StateDict, name: str, metadata: Mapping[str, str]) -> Found | None:
+    """A network of stage 1, or None."""
+    for signature, version in zip(SIGNATURES, NAMES, strict=True):
+        if signature.fits(weights):
+            problem, notes = _tried(weights)
+            return Found(
+                "stage 1",
+                version,
+                signature.what,
+                "whole",
+                "upscale_models",
+                weights,
+                notes=notes,
+                problem=problem,
+            )
+    return None
+
+
+def _tried(weights: StateDict) -> tuple[str, tuple[str, ...]]:
+    """(why spandrel cannot load it, notes)."""
+    try:
+        from spandrel import ModelLoader
+    except ImportError:
+        note = "not checked key by key: that takes the library spandrel, which ComfyUI has"
+        return "", (note,)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the networks' code
+            ModelLoader().load_from_state_dict(dict(weights))
+    except Exception as error:  # whatever the network of an unsuited file raises
+        return f"spandrel cannot load it: {' '.join(str(error).split())[:300]}", ()
+    return "", ()
