@@ -33,6 +33,8 @@ class SeeSRConfig:
     """Width of the text tokens."""
     num_head_channels: int = 64
     in_channels: int = 4
+    embed_width: int = 512
+    """Width of the tagger's image embeddings, which every RCA attends to."""
 
     @property
     def encoder_sites(self) -> list[RCASite]:

@@ -17,7 +17,6 @@ from ..common.state_dict import (
     with_prefix,
 )
 from ..common.unet_layout import HINT_ENCODER, diffusers_controlnet, diffusers_unet, transformer
-from ..tagger.config import EMBED_WIDTH
 from .config import SD2, RCASite, SeeSRConfig
 
 ENCODER_PREFIX = HINT_ENCODER
@@ -71,11 +70,13 @@ def control_part(contents: object, file: str = "The file") -> StateDict:
     return weights
 
 
-def rca_layout(sites: Sequence[RCASite]) -> Shapes:
+def rca_layout(config: SeeSRConfig, sites: Sequence[RCASite]) -> Shapes:
     """What SeeSR adds at some sites."""
     shapes: Shapes = {}
     for site in sites:
-        shapes |= transformer(site.name.removesuffix("."), site.channels, EMBED_WIDTH, 1, True)
+        shapes |= transformer(
+            site.name.removesuffix("."), site.channels, config.embed_width, 1, True
+        )
     return shapes
 
 
@@ -91,13 +92,13 @@ def rca_weights(weights: StateDict, sites: Sequence[RCASite]) -> StateDict:
 
 def unet_layout(config: SeeSRConfig, plain: bool) -> Shapes:
     """SeeSR's UNet. plain: with the Stable Diffusion UNet that the RCAs stand in."""
-    added = rca_layout(config.unet_sites)
+    added = rca_layout(config, config.unet_sites)
     return added | diffusers_unet(config.sizes) if plain else added
 
 
 def control_layout(config: SeeSRConfig) -> Shapes:
     """SeeSR's control network with its image encoder."""
-    return diffusers_controlnet(config.sizes) | rca_layout(config.encoder_sites)
+    return diffusers_controlnet(config.sizes) | rca_layout(config, config.encoder_sites)
 
 
 # -- recognizing -----------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ def recognize(weights: StateDict, name: str, metadata: Mapping[str, str]) -> Fou
         plain = {key: value for key, value in weights.items() if ADDED not in key}
         used, layout = weights, unet_layout(SD2, bool(plain))
         what, part = "SeeSR's UNet", "unet"
-    lone = part == "unet" and len(layout) == len(rca_layout(SD2.unet_sites))
+    lone = part == "unet" and len(layout) == len(rca_layout(SD2, SD2.unet_sites))
     notes = ("only what SeeSR adds: Load SeeSR needs your SD 2.x model beside it",) if lone else ()
     return Found(
         "seesr", "seesr", what, part, "restoration", used, difference(used, layout), notes=notes

@@ -64,7 +64,7 @@ def seesr_model(
     plain, added = unet_parts(unet, unet_file)
     controlled = control_part(control, control_file)
     check_layout(controlled, control_layout(config), control_file, CONTROL_EXPECTED, ADVICE)
-    check_layout(added, rca_layout(config.unet_sites), unet_file, UNET_EXPECTED, ADVICE)
+    check_layout(added, rca_layout(config, config.unet_sites), unet_file, UNET_EXPECTED, ADVICE)
 
     branch = SeeSRControlNet(config, **layers_for(controlled))
     rca = rca_layers(config.unet_sites, config, **layers_for(added))

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..common.hint_encoder import HintEncoder
 from ..host.control_encoder import ControlEncoder
 from ..host.extra_blocks import Block, after, inner_options
-from ..tagger.config import EMBED_WIDTH
 from .config import RCASite, SeeSRConfig
 
 
@@ -29,7 +28,7 @@ def rca_layers(
             site.channels // width,
             width,
             depth=1,
-            context_dim=EMBED_WIDTH,
+            context_dim=config.embed_width,
             use_linear=True,
             # As in the text transformer before it.
             attn_precision=torch.float32,

@@ -83,7 +83,7 @@ def unet_rcas(added: Any, config: SeeSRConfig, layers: Any, assign: bool) -> Any
 
     from restoration.seesr.networks import rca_layers
 
-    check_layout(added, rca_layout(config.unet_sites), "The case", "SeeSR's", "")
+    check_layout(added, rca_layout(config, config.unet_sites), "The case", "SeeSR's", "")
     layers = {"operations": comfy.ops.manual_cast, **layers}
     network = rca_layers(config.unet_sites, config, **layers)
     network.load_state_dict(rca_weights(added, config.unet_sites), assign=assign)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from restoration.tools.comfyui.process import copy_pack
 
 pytestmark = pytest.mark.host
 
@@ -49,22 +50,6 @@ NODE_IDS = {
     "RestorationMetrics",
     "LRConsistency",
 }
-PACKAGES = (
-    "common", "diffbir", "faces", "host", "nodes", "pasd", "seesr", "stage1", "styleid", "tagger", "web", "zeroshot",
-)  # fmt: skip
-
-
-def copy_pack(target: Path) -> Path:
-    """The parts of the pack that run, under another folder name."""
-    target.mkdir(parents=True)
-    shutil.copy(ROOT / "__init__.py", target)
-    shutil.copy(ROOT / "pyproject.toml", target)
-    for name in PACKAGES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(
-                ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__", ".cache")
-            )
-    return target
 
 
 def load(comfy, path: Path) -> bool:
