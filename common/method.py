@@ -21,11 +21,11 @@ class WeightFile:
     """Below `folder`, with the folders that keep files of one name apart."""
     url: str
     folder: str
-    """Of ComfyUI's models folder."""
+    """The folder below ComfyUI's models folder."""
     size: int
     """About how many bytes: 4 for each published parameter, or what its page says. A file in half
     precision has half of it."""
-    licence: str
+    license: str
     """As far as known; docs/ says more."""
     sha256: str = ""
     """Empty where nobody has published it."""
@@ -44,7 +44,7 @@ class Method:
     """Names in the mappings are what users choose from, so they are unique over all methods."""
 
     name: str
-    """Of its folder."""
+    """That of its folder."""
     title: str
     files: tuple[WeightFile, ...] = ()
     """All it can need, base checkpoints included."""

@@ -23,7 +23,7 @@ METHOD = Method(
             f"{HF}/stabilityai/sd-turbo/resolve/main/sd_turbo.safetensors",
             "checkpoints",
             5_200_000_000,
-            "Stability AI's own, which may ask for a paid licence",
+            "Stability AI's own, which may ask for a paid license",
         ),
         WeightFile(
             f"seesr/unet/{FILE}",

@@ -114,5 +114,5 @@ def test_every_folder_with_a_method_is_registered_under_its_own_name() -> None:
 
 def test_published_digests_and_sizes_are_plausible() -> None:
     for file in registry.files().values():
-        assert file.url.startswith("https://") and file.size > 0 and file.licence, file.name
+        assert file.url.startswith("https://") and file.size > 0 and file.license, file.name
         assert not file.sha256 or len(file.sha256) == 64
