@@ -152,7 +152,7 @@ def _bare(key: str) -> str:
 
 
 UNET_PREFIX, CONTROL_PREFIX = "unet.", "controlnet."
-"""Of a converted file, which holds the two networks of a method."""
+"""Prefixes in a converted file, which holds the two networks of a method."""
 
 
 def is_pair(weights: Mapping[str, object]) -> bool:

@@ -11,12 +11,12 @@ class DecoderLayer:
     """A layer of the UNet's decoder."""
 
     index: int
-    """Of the host's `output_blocks`."""
+    """Its place in the host's `output_blocks`."""
     name: tuple[int, int]
     """(block, layer) of diffusers' `up_blocks`."""
     channels: int
     context_channels: int
-    """Of the residual that is added to its skip."""
+    """Channels of the residual that is added to its skip."""
     depth: int
     """Blocks of its text transformer; 0: it has none."""
 

@@ -122,7 +122,7 @@ def merge_dape(
 
 
 def _tagger_weights() -> StateDict:
-    """Of the network that runs, without values."""
+    """Keys and shapes of the network that runs, without values."""
     from .ram import Tagger
 
     return dict(Tagger(RAM, device="meta").state_dict())

@@ -36,7 +36,7 @@ from .files import (
 from .known import identify, with_numbers
 
 FORMAT = "1"
-"""Of our metadata; a change makes earlier conversions look unfinished."""
+"""The version of our metadata; a change makes earlier conversions look unfinished."""
 PAIR = ("unet", "controlnet")
 """Folders of a published PASD or SeeSR release."""
 OTHERWISE = "choose another output, or --force to replace it"

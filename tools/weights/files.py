@@ -34,7 +34,7 @@ class Source:
     """As it was saved. Weights are read from the disk only when they are used, where the format
     allows it."""
     metadata: Mapping[str, str]
-    """Of a safetensors file, else empty."""
+    """What a safetensors file says about itself, else empty."""
 
     @property
     def name(self) -> str:

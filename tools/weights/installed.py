@@ -33,7 +33,8 @@ LOOKED_INTO = ("controlnet", "restoration")
 """Where the loaders of the pack look; other kinds, for core's loaders, are only told from what is
 no file of weights at all."""
 FEW_NUMBERS = 1 << 16
-"""Of each weight are looked at: a list of many gigabytes takes seconds. `inspect` reads all."""
+"""So many values of each weight are looked at: a list of many gigabytes takes seconds. `inspect`
+reads all."""
 WORKFLOWS = PACK_ROOT / "workflows"
 DIFFBIR_STEMS = {Path(name).stem for name in DIFFBIR_VERSIONS}
 
@@ -48,7 +49,7 @@ class Row:
     paths: tuple[str, ...]
     """Where it was found; empty: missing."""
     url: str
-    """Of the published file; empty: no workflow names it."""
+    """The address of the published file; empty: no workflow names it."""
     problem: str = ""
     workflows: tuple[str, ...] = ()
     """The shipped ones that name it."""

@@ -206,7 +206,7 @@ def test_what_a_killed_run_left_is_replaced(v2) -> None:
     assert done.written and not part.exists() and identify(load_file(done.path)).complete
 
 
-def test_a_finished_conversion_is_recognised(v2) -> None:
+def test_a_finished_conversion_is_recognized(v2) -> None:
     first = convert([v2])
     state = first.path.stat().st_mtime_ns
     again = convert([v2])
