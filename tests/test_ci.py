@@ -63,3 +63,10 @@ def test_a_form_has_fields_with_names(name) -> None:
     assert form["name"] and form["description"]
     ids = [field["id"] for field in form["body"]]
     assert len(set(ids)) == len(ids) and all(f["attributes"]["label"] for f in form["body"])
+
+
+def test_types_are_checked_in_all_that_ships_or_draws() -> None:
+    """pyright reads everything but what it is told to leave out."""
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = text.partition("[tool.pyright]\n")[2].partition("\n[")[0]
+    assert 'exclude = ["tests", ".venv", "**/.*"]' in section and "include" not in section
