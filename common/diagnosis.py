@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import json
 import os
+import pickle
 import re
-import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from .state_dict import CheckpointError
+from .text import AGAIN, first_sentence, size_words
+from .torch_files import refusal, torch_file_problem
 
 SAFETENSORS = (".safetensors", ".sft")
 PICKLES = (".pth", ".pt", ".ckpt", ".bin")
 ENDINGS = ", ".join((SAFETENSORS[0], *PICKLES))
-AGAIN = "compare its size with the published one and download it again"
 UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".aria2", ".incomplete", ".tmp")
 """What programs call a download that has not ended."""
 ARCHIVES = {
@@ -27,8 +31,12 @@ COMMENTS = re.compile(rb"(?:<!--(?:(?!-->).)*-->\s*)*", re.S)
 WEB_PAGE = re.compile(rb"<(!doctype html|html|head)", re.I)
 HEAD = 512
 """Bytes that tell a file's kind; a tar archive says so at 257."""
-MAX_HEADER = 100_000_000
-"""Bytes of a safetensors header, by the format."""
+MAX_HEADER = 1 << 24
+"""Bytes of a safetensors header. The format allows six times more; published ones have 1/20."""
+MAX_WEIGHTS = 20_000
+"""Of a file; a whole SDXL checkpoint has 2,500."""
+ENDS = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d{1,20}\s*,\s*(\d{1,20})\s*\]')
+"""Where a weight ends, in such a header."""
 
 
 def weights_problem(path: Path) -> str:
@@ -36,6 +44,11 @@ def weights_problem(path: Path) -> str:
     sentence or two; empty: it may be one."""
     if problem := file_problem(path):
         return problem
+    if not _is_utf_8(str(path)):
+        return (
+            f"{path.name} has a name that is not UTF-8, or lies in such a folder, and torch opens "
+            "no such file: rename it."
+        )
     head, size = _head(path), path.stat().st_size
     if head.startswith(b"GGUF"):
         return (
@@ -43,27 +56,47 @@ def weights_problem(path: Path) -> str:
         )
     if path.suffix.lower() == ".onnx":
         return f"{path.name} is an ONNX network: expected weights in one of {ENDINGS}."
-    announced = _announced_size(path, size)
+    announced = _announced(path, size)
     if path.suffix.lower() in SAFETENSORS:
         if announced is None and head.startswith((b"PK", b"\x80")):
             return _rename(path, "a PyTorch pickle", ".pth")
-        return _safetensors_problem(path.name, size, announced)
+        return _safetensors_problem(path, size, announced)
     if announced is not None:
         return _rename(path, "a safetensors file", ".safetensors")
-    if head.startswith(b"PK"):
-        return _zip_problem(path, size)
-    if head.startswith(b"\x80"):  # as every pickle since protocol 2
-        return ""
+    if head.startswith((b"PK", b"\x80")):  # the second begins every pickle since protocol 2
+        return torch_file_problem(path)
     return (
         f"{path.name} is no file of weights: it begins with the bytes {head[:8].hex(' ')}, as "
         f"neither safetensors nor a PyTorch pickle does ({ENDINGS}). Download it again."
     )
 
 
+@contextlib.contextmanager
+def sentences(path: Path, name: str = "") -> Iterator[None]:
+    """Reading a file in which `weights_problem` finds nothing wrong: whatever the reader raises
+    becomes a CheckpointError. name: for a file that the user knows by another than its own."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise refusal(path) from error
+    except MemoryError as error:
+        size = size_words(path.stat().st_size)
+        raise CheckpointError(
+            f"{name or path.name} does not fit into the memory that is free ({size} on the disk): "
+            "close other programs and try again."
+        ) from error
+    except Exception as error:  # which one depends on the format and on torch's version
+        raise CheckpointError(
+            f"{name or path.name} is damaged ({first_sentence(error)}): {AGAIN}."
+        ) from error
+
+
 def file_problem(path: Path) -> str:
     """The same for a file of any binary kind: not there, closed, empty, unfinished, an archive, or
     what a server sends in place of a file."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # also where no disk takes such a name
         return _absent(path)
     try:
         head = _head(path)
@@ -78,20 +111,23 @@ def file_problem(path: Path) -> str:
     return ""
 
 
-def size_words(size: int) -> str:
-    """Bytes in words."""
-    return f"{size / 2**20:,.1f} MiB" if size >= 2**20 else f"{size:,} bytes"
-
-
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(HEAD)
 
 
+def _is_utf_8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _absent(path: Path) -> str:
-    if path.is_symlink():
+    if os.path.islink(path):
         return f"{path} is a link to {os.readlink(path)}, which is not there: correct the link."
-    if path.exists():
+    if os.path.exists(path):
         return f"{path} is no file: name a file ({ENDINGS}), or the folder of one network."
     folder = next((each for each in path.absolute().parents if each.is_dir()), "none")
     if folder != path.absolute().parent:
@@ -140,48 +176,51 @@ def _rename(path: Path, what: str, ending: str) -> str:
     )
 
 
-def _zip_problem(path: Path, size: int) -> str:
-    """PyTorch's own files are zip archives."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return f"{path.name} is cut off after {size_words(size)}, its end is missing: {AGAIN}."
-    if not any(name.endswith("data.pkl") for name in names):
-        inside = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        return f"{path.name} is a zip archive ({inside}): unpack it and name the file in it."
-    if any(name.endswith("constants.pkl") for name in names):
-        return (
-            f"{path.name} is a TorchScript program, expected only weights: look for those, or for "
-            "a safetensors version, at its authors."
-        )
-    return ""
+@dataclass(frozen=True)
+class _Announced:
+    """What a safetensors header says."""
+
+    size: int
+    """Bytes that the file should have; 0: it ends within its header."""
+    weights: int
 
 
-def _announced_size(path: Path, size: int) -> int | None:
-    """Bytes that a safetensors file should have, by its header; 0: it ends within the header;
-    None: it is no such file."""
+def _announced(path: Path, size: int) -> _Announced | None:
+    """None: it is no such file."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if file.read(1) != b"{" or length > MAX_HEADER:
+        if not 1 < length <= MAX_HEADER or file.read(1) != b"{":
             return None
         if length > size - 8:
-            return 0
-        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
-            table = json.loads(b"{" + file.read(length - 1))
-            ends = [e["data_offsets"][1] for name, e in table.items() if name != "__metadata__"]
-            return 8 + length + max(ends, default=0)
-    return None
+            return _Announced(0, 0)
+        header = file.read(length - 1)
+    if not header.rstrip().endswith(b"}"):
+        return None
+    # Not parsed: a hostile one takes all memory. No key or text in it has quotes like these.
+    ends = [int(end) for end in ENDS.findall(header)]
+    return _Announced(8 + length + max(ends, default=0), len(ends))
 
 
-def _safetensors_problem(name: str, size: int, announced: int | None) -> str:
+def _safetensors_problem(path: Path, size: int, announced: _Announced | None) -> str:
+    name = path.name
     if announced is None:
         return f"{name} is no safetensors file, or its beginning is damaged: {AGAIN}."
-    if not announced:
+    if not announced.size:
         return f"{name} is cut off after {size_words(size)}, in the list of its weights: {AGAIN}."
-    if size != announced:
-        found, expected = f"{size:,} bytes", f"{announced:,}"
+    if size != announced.size:
+        found, expected = f"{size:,} bytes", f"{announced.size:,}"
         return (
             f"{name} is not whole: it has {found}, its header says {expected}. Download it again."
         )
-    return ""
+    if announced.weights > MAX_WEIGHTS:
+        return (
+            f"{name} lists {announced.weights:,} weights, and no network here has more than "
+            f"{MAX_WEIGHTS:,}: get the published file."
+        )
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt"):  # reads the header, and holds each weight's place against it
+            return ""
+    except (SafetensorError, OSError, ValueError) as error:
+        return f"{name} is damaged ({first_sentence(error)}): {AGAIN}."

@@ -24,6 +24,10 @@ WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoin
 checkpointing) put between the names of a key, at any depth; no network of ours has such a part."""
 
 
+AVERAGED = "n_averaged"
+"""What PyTorch's AveragedModel counts, beside the weights it wraps."""
+
+
 @dataclass(frozen=True)
 class Signature:
     """What gives a kind of file away."""
@@ -140,7 +144,7 @@ def unwrapped(contents: object) -> StateDict:
     if len(bare) != len(weights):  # wrapped and not, side by side: not ours to choose
         return weights
     if bare.keys() != weights.keys():
-        bare.pop("n_averaged", None)  # AveragedModel counts there
+        bare.pop(AVERAGED, None)
     return bare
 
 

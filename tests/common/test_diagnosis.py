@@ -87,7 +87,7 @@ CASES = {
     "named.pth": (SAFETENSORS, "rename it to named.safetensors"),
     "named.safetensors": (PICKLE, "is a PyTorch pickle under a wrong name"),
     "old.safetensors": (OLD_PICKLE, "rename it to old.pth"),
-    "old_cut.pth": (OLD_PICKLE[:-8], "old_cut.pth is damaged (unexpected EOF"),
+    "old_cut.pth": (OLD_PICKLE[:-8], "it lists 408 bytes of numbers and has 400 bytes. Download"),
     "nonsense.pth": (b"\x80\x02\xff\xff", "is damaged (its pickle makes no sense)"),
 }
 

@@ -58,7 +58,7 @@ class Converted:
 def sources_of(paths: Sequence[Path]) -> list[Path]:
     """What to read for a conversion: the files themselves, or the two networks of a release's
     folder. Raises CheckpointError."""
-    if len(paths) != 1 or not paths[0].is_dir():
+    if len(paths) != 1 or not os.path.isdir(paths[0]):
         return list(paths)
     folder = paths[0]
     if network_files(folder):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -31,7 +32,7 @@ from .known import dtypes, identify, other_file, with_numbers
 
 def _units(path: Path) -> list[Path]:
     """What to look into: the path itself, or every network and file below a folder that is none."""
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return [path]
     units = [
         each.parent if _is_network(each) else each
@@ -119,7 +120,8 @@ def inspect_command(options: argparse.Namespace) -> int:
     """Says of every file what it is; 1 when any is not one of ours, not whole or unreadable."""
     failed, every = False, []
     say = (lambda *lines: None) if options.json else _say
-    for path in _each_unit(options.files):
+    units = [unit for path in options.files for unit in _units(path)]
+    for path in dict.fromkeys(units):
         if every:
             say("")
         facts: dict[str, Any] = {"file": str(path)}
@@ -140,16 +142,6 @@ def inspect_command(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(every, indent=2))
     return int(failed)
-
-
-def _each_unit(paths: Iterable[Path]) -> list[Path]:
-    units = []
-    for path in paths:
-        try:
-            units += _units(path)
-        except OSError:  # a name that no disk takes: told when it is opened
-            units.append(path)
-    return list(dict.fromkeys(units))
 
 
 def convert_command(options: argparse.Namespace) -> int:

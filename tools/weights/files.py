@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import warnings
 import zipfile
@@ -43,7 +44,7 @@ class Source:
 
 def read_weights(path: Path) -> Source:
     """A file, or a folder with the one network in it, on the CPU. Raises CheckpointError."""
-    if path.is_dir():
+    if os.path.isdir(path):
         paths = network_files(path)
         if not paths:
             raise CheckpointError(

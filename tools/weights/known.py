@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +30,7 @@ YUNET = "face_detection_yunet_2023mar.onnx"
 def other_file(path: Path) -> Found | None:
     """A file of the pack that holds no tensors, by its name: a list of tags or the face detector;
     None: it has another name, or is not there."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return None
     if expected := TAG_LISTS.get(path.name):
         same = sha256(path) == expected
