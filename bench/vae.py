@@ -115,7 +115,7 @@ def compare(vae: Any, side: int, tile: int, rounds: int, only: list[str] | None)
     for direction, runs in variants.items():
         layers, source, widest = plans[direction]
         channels = widest.out_channels if direction == "encode" else widest.in_channels
-        plan = exact.Walk(exact.FeatureMap.of(source), tile, channels)
+        plan = exact.LayerPlan(exact.FeatureMap.of(source), tile, channels)
         layers(plan)
         truth, reference = None, 0.0
         for name, run in runs.items():

@@ -145,12 +145,12 @@ def test_batches_gray_and_alpha(vae) -> None:
 
 def test_statistics_of_the_tile_alone_would_show(vae, monkeypatch) -> None:
     """That the equality above rests on the statistics of the whole picture."""
-    from restoration.host.exact_vae import Stream
+    from restoration.host.boxed_layers import LayerRun
 
     def local(self: Any, norm: Any, source: Any) -> Any:
         return norm
 
-    monkeypatch.setattr(Stream, "normalisation", local)
+    monkeypatch.setattr(LayerRun, "normalization", local)
     samples = latent(15, 11)
     error = (decode(vae, samples, 32) - vae.decode(samples)).abs().max()
     assert error > 100 * TOLERANCE
@@ -235,7 +235,7 @@ def test_what_a_layer_sees_is_bounded_by_the_tile(vae, tile_size: int) -> None:
 def test_maps_in_host_memory_are_what_the_plan_says(vae, caplog, monkeypatch) -> None:
     """The largest single map, and one band of boxes beside it."""
     from restoration.common.feature_map import FeatureMap
-    from restoration.host import exact_vae as module
+    from restoration.host import boxed_layers, exact_vae
 
     held: list[int] = []
     alive: weakref.WeakSet[FeatureMap] = weakref.WeakSet()
@@ -246,7 +246,8 @@ def test_maps_in_host_memory_are_what_the_plan_says(vae, caplog, monkeypatch) ->
             alive.add(self)
             held.append(sum(part.numel() for each in alive for _, part in each._bands))
 
-    monkeypatch.setattr(module, "FeatureMap", Watched)
+    for module in (boxed_layers, exact_vae):
+        monkeypatch.setattr(module, "FeatureMap", Watched)
     with caplog.at_level(logging.INFO):
         decode(vae, latent(32, 16), 32)
     # 64 channels at 256 x 128 behind the last upsampling.
