@@ -20,7 +20,6 @@ import torch
 from comfy import model_management as mm
 from comfy.controlnet import ControlBase
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ..common.diffusion import q_sample
 from ..common.images import from_mask
@@ -28,12 +27,11 @@ from ..common.latents import from_latent
 from ..common.resample import resize
 from ..common.schedule import signal
 from ..host.areas import AREAS_KEY, AreaCond, Conditioning
-from ..host.view import View
+from ..host.masks import averaged, size_of, whole_mask
+from ..host.view import PIXELS_PER_CELL, RowLayout, Size, wrong_size
 from .networks import DiffBIRControlNet
 
 log = logging.getLogger(__name__)
-
-PIXELS_PER_CELL = 8 * 8
 
 Control = dict[str, list[Tensor]]
 
@@ -51,7 +49,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
     cond_hint: Tensor | None
     """Only foreign tilers set this: their own part of the hint, one row for each row of x."""
     knows_tiles = True
-    """For our tiler: it crops by `TILE_KEY`, nothing needs to be cut for it."""
+    """For our tiler: it crops by `TILES_KEY`, nothing needs to be cut for it."""
     share_per_call = 1.0
     """Part of the latent in one model call; the tiler sets it while memory is reserved."""
 
@@ -121,7 +119,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         if self.cond_hint_original is None:
             return previous
         rows, _, height, width = self.cond_hint_original.shape
-        cells = height * width / (1 if self.latent_format is None else PIXELS_PER_CELL)
+        cells = height * width / (1 if self.latent_format is None else PIXELS_PER_CELL**2)
         values = 2 * rows * cells * self.control_model.residuals_per_cell()
         return previous + self.share_per_call * values * mm.dtype_size(dtype)
 
@@ -143,17 +141,19 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             if t[0] > first or t[0] < last:
                 return previous
 
-        view = View.of(x_noisy, transformer_options, cond.get(AREAS_KEY, (None,) * batched_number))
+        areas = cond.get(AREAS_KEY, (None,) * batched_number)
+        layout = RowLayout.of(x_noisy, transformer_options, areas)
         mask = None
-        hint = self._foreign_part(x_noisy, view)
+        hint = self._foreign_part(x_noisy, layout)
         if hint is None:
-            whole = self._whole_hint(x_noisy, view)
-            hint = view.rows(lambda place: place.crop(whole), "the condition latent")
-            if hint.shape[-2:] != x_noisy.shape[-2:]:
-                raise ValueError(_misfit(whole, (x_noisy.shape[-2], x_noisy.shape[-1])))
+            whole = self._whole_hint(x_noisy.device, layout)
+            hint = layout.cut(whole, "the condition latent")
+            if size_of(hint) != size_of(x_noisy):
+                raise _wrong_size(whole, size_of(x_noisy))
             if self.mask is not None:
-                whole_mask = self._whole_mask(self.mask, whole)
-                mask = view.rows(lambda place: place.crop(whole_mask), "the mask")
+                if self._mask is None:
+                    self._mask = whole_mask(self.mask, size_of(whole))
+                mask = layout.cut(self._mask, "the mask")
                 if not mask.any():
                     return previous
 
@@ -173,14 +173,13 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             mask = mask.to(x_noisy.device, dtype)
             for residuals in control.values():
                 for residual in residuals:
-                    # Area averages keep ones at exactly one, at every size.
-                    residual *= interpolate(mask, residual.shape[-2:], mode="area")
+                    residual *= averaged(mask, size_of(residual))
         return self.control_merge(control, previous, output_dtype=None)
 
-    def _foreign_part(self, x: Tensor, view: View) -> Tensor | None:
+    def _foreign_part(self, x: Tensor, layout: RowLayout) -> Tensor | None:
         """The part of the hint that another pack's tiler has put in place for this call."""
         hint = self.cond_hint
-        if hint is None or view.tiles:
+        if hint is None or layout.tiles:
             return None
         if (hint.shape[0], *hint.shape[-2:]) != (x.shape[0], *x.shape[-2:]):
             return None
@@ -192,11 +191,9 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             )
         return hint
 
-    def _whole_hint(self, x: Tensor, view: View) -> Tensor:
-        """B C H W for the whole picture, in the model's scale, on the device of x."""
-        full = view.full_size
-        if full is None and not any(view.areas):
-            full = (x.shape[-2], x.shape[-1])
+    def _whole_hint(self, device: torch.device, layout: RowLayout) -> Tensor:
+        """B C H W for the whole picture, in the model's scale."""
+        full = layout.full_size
         if self._hint is None:
             hint = self.cond_hint_original
             assert hint is not None, "a control without a hint was attached"
@@ -206,12 +203,12 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
                 assert self.noise is not None
                 alpha_bar = signal(self.model_sampling_current.sigmas, self.noise_level)
                 hint = q_sample(hint, self.noise.to(hint), alpha_bar)
-            self._hint = hint.to(x.device)
-        if full is not None and self._hint.shape[-2:] != full:
-            raise ValueError(_misfit(self._hint, full))
+            self._hint = hint.to(device)
+        if full is not None and size_of(self._hint) != full:
+            raise _wrong_size(self._hint, full)
         return self._hint
 
-    def _encoded(self, pixels: Tensor, full: tuple[int, int] | None) -> Tensor:
+    def _encoded(self, pixels: Tensor, full: Size | None) -> Tensor:
         """The latent of core's Apply ControlNet's picture (B 3 H W in 0..1), unscaled."""
         if self.vae is None:
             raise ValueError(
@@ -238,13 +235,6 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         mm.load_models_gpu(loaded)
         return latent
 
-    def _whole_mask(self, mask: Tensor, hint: Tensor) -> Tensor:
-        """B 1 H W for the whole picture, on the CPU, where asking for zeros costs nothing."""
-        if self._mask is None:
-            mask = mask.float().cpu().reshape(-1, 1, *mask.shape[-2:])
-            self._mask = interpolate(mask, hint.shape[-2:], mode="area")
-        return self._mask
-
     def _check_text(self, context: Tensor) -> None:
         wanted = self.control_model.config.context_dim
         if context.shape[-1] != wanted:
@@ -255,13 +245,14 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             )
 
 
-def _misfit(hint: Tensor, wanted: tuple[int, int]) -> str:
-    height, width = hint.shape[-2:]
-    return (
+def _wrong_size(hint: Tensor, size: Size) -> ValueError:
+    height, width = size_of(hint)
+    return wrong_size(
         f"The condition latent of the DiffBIR control is {width}x{height} (width x height, in "
-        f"latent cells), but the model works on {wanted[1]}x{wanted[0]}. Connect the latent of the "
-        "very picture that is sampled (Prepare Restoration, then VAE Encode), and for tiled "
-        "sampling use Tiled Restoration: other packs' tilers do not say which part they show."
+        "latent cells)",
+        size,
+        "Connect the latent of the very picture that is sampled (Prepare Restoration, then VAE "
+        "Encode)",
     )
 
 

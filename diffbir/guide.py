@@ -3,22 +3,46 @@
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from comfy import model_management as mm
-from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ..common.images import match_batch
-from ..host.x0_guidance import KEY, RestorationGuidance
-from .losses import LatentLoss, RgbLoss, edge_weights, guide_rgb, latent_mse_weight
+from ..common.schedule import unrounded
+from ..host.sampling import PercentRange
+from ..host.x0_guidance import GuidanceStep, X0Guidance
+from .losses import (
+    LatentLoss,
+    RgbLoss,
+    edge_weights,
+    guide_rgb,
+    latent_mse_weight,
+    mean_coef,
+    rgb_direction,
+)
 
 BACKWARD_MEMORY = 4
 """Memory of a decode with its backward pass, in units of the host's estimate of a decode: the
 tensors kept for the backward pass alone are 2.6 (counted for Stable Diffusion's decoder)."""
+
+
+class RestorationGuidance(X0Guidance):
+    """Moves x0 toward a target so far that the posterior mean of the step moves by the stated
+    amount."""
+
+    def __init__(
+        self, scale: float, repeat: int, percent: PercentRange, mask: Tensor | None
+    ) -> None:
+        """repeat: gradient steps for every step of the sampler."""
+        super().__init__(percent, mask)
+        self.scale, self.repeat = scale, repeat
+
+    def coef(self, step: GuidanceStep) -> float:
+        """See `mean_coef`."""
+        return mean_coef(unrounded(step.sigma), unrounded(step.next_sigma))
 
 
 class LatentGuidance(RestorationGuidance):
@@ -30,7 +54,7 @@ class LatentGuidance(RestorationGuidance):
         self.target = target
         self.loss: LatentLoss = loss
 
-    def guide(self, x0: Tensor, coef: float, model: Any) -> Tensor:
+    def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
         if self.target.shape[1:] != x0.shape[1:]:
             raise ValueError(
                 f"The guidance latent has the shape {tuple(self.target.shape[1:])}, the picture "
@@ -39,7 +63,7 @@ class LatentGuidance(RestorationGuidance):
             )
         target = match_batch(self.target.to(x0), x0.shape[0], "latent")
         elements = x0[0].numel()
-        weight = latent_mse_weight(self.scale, elements, coef, self.repeat, self.loss)
+        weight = latent_mse_weight(self.scale, elements, self.coef(step), self.repeat, self.loss)
         return torch.lerp(x0, target, torch.as_tensor(weight * self.where(x0)).to(x0))
 
 
@@ -53,28 +77,27 @@ class RgbGuidance(RestorationGuidance):
     def __init__(self, target: Tensor, vae: Any, loss: RgbLoss, *settings: Any) -> None:
         """target: B 3 H W in -1..1. settings: as RestorationGuidance."""
         super().__init__(*settings)
-        self.target, self.vae = target, vae
+        self.target, self.vae, self.patchers = target, vae, (vae.patcher,)
         self.weights = edge_weights(target) if loss == "rgb_weighted_mse" else None
         self._decoder: Any = None
 
     def memory_required(self, height: int, width: int) -> float:
-        """Bytes for one image of height x width latent cells, one image being in work at a time."""
+        """One image is in work at a time."""
         weights = sum(w.numel() for w in self.vae.first_stage_model.parameters())
         decode = self.vae.memory_used_decode((1, 4, height, width), torch.float32)
         return BACKWARD_MEMORY * decode + weights * torch.float32.itemsize
 
-    def release(self, patcher: Any = None) -> None:
-        """Forgets what belongs to a run."""
+    def release(self) -> None:
         self._decoder = None
 
-    def guide(self, x0: Tensor, coef: float, model: Any) -> Tensor:
+    def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
         if self._decoder is None:
             self._decoder = private_decoder(self.vae.first_stage_model, x0.device)
         decoder = self._decoder
 
         def decode(latent: Tensor) -> Tensor:
             mm.throw_exception_if_processing_interrupted()
-            pixels = decoder.decode(model.process_latent_out(latent))
+            pixels = decoder.decode(step.model.process_latent_out(latent))
             if pixels.shape[1:] != self.target.shape[1:]:
                 found, expected = self.target.shape[-2:], pixels.shape[-2:]
                 raise ValueError(
@@ -84,21 +107,18 @@ class RgbGuidance(RestorationGuidance):
             return pixels
 
         targets = match_batch(self.target, x0.shape[0], "image").to(x0)
-        weights = self.weights
+        weights, coef = self.weights, self.coef(step)
         if weights is not None:
             weights = match_batch(weights, x0.shape[0], "image").to(x0)
+
+        def direction(decoded: Tensor, row: slice) -> Tensor:
+            there = None if weights is None else weights[row]
+            return rgb_direction(decoded, targets[row], self.scale, there)
+
         # One image at a time: the backward pass holds all of the decoder's activations.
         guided = [
-            guide_rgb(
-                row,
-                decode,
-                targets[i : i + 1],
-                self.scale,
-                coef,
-                self.repeat,
-                None if weights is None else weights[i : i + 1],
-            )
-            for i, row in enumerate(x0.float().split(1))
+            guide_rgb(each, decode, partial(direction, row=slice(i, i + 1)), coef, self.repeat)
+            for i, each in enumerate(x0.float().split(1))
         ]
         return torch.lerp(x0, torch.cat(guided).to(x0), torch.as_tensor(self.where(x0)).to(x0))
 
@@ -124,30 +144,3 @@ def private_decoder(first_stage: Any, device: torch.device) -> Any:
         for name in ("_v", "_pin", "_pin_hostbuf"):
             module.__dict__.pop(name, None)
     return decoder
-
-
-def reserving(guidance: RgbGuidance) -> Callable[..., Any]:
-    """A PREPARE_SAMPLING wrapper that keeps memory free for the decoder: the host counts the
-    weights of additional models, not their work. It takes its estimate from the latent's rows."""
-
-    def prepare(
-        executor: Callable[..., Any], model: Any, shape: Sequence[int], *args: Any, **kwargs: Any
-    ) -> Any:
-        rows, *rest = shape
-        needed = guidance.memory_required(rest[-2], rest[-1])
-        # The host reserves for conditional and unconditional rows.
-        per_row = model.model.memory_required([2, *rest])
-        return executor(model, [rows + math.ceil(needed / per_row), *rest], *args, **kwargs)
-
-    return prepare
-
-
-def add_guidance(patched: Any, guidance: RestorationGuidance) -> None:
-    """Patches a clone. Guidance through a decoder brings its VAE along and forgets its copy when
-    the run ends, however it ends."""
-    patched.set_model_sampler_post_cfg_function(guidance)
-    if isinstance(guidance, RgbGuidance):
-        key = f"{KEY}_{id(guidance)}"
-        patched.set_additional_models(key, [guidance.vae.patcher])
-        patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, reserving(guidance))
-        patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, guidance.release)

@@ -77,25 +77,21 @@ def rgb_direction(
 def guide_rgb(
     x0: Tensor,
     decode: Callable[[Tensor], Tensor],
-    target: Tensor,
-    scale: float,
+    direction: Callable[[Tensor], Tensor],
     coef: float,
     repeat: int,
-    weights: Tensor | None = None,
 ) -> Tensor:
-    """x0 after `repeat` gradient steps on the (weighted) MSE in pixel space.
+    """x0 after `repeat` gradient steps on a loss in pixel space.
 
     x0: B C h w in the model's latent scale. decode: that to B 3 H W in -1..1, differentiable and
-    not clamped. target: B 3 H W in -1..1. Works inside `torch.inference_mode`.
+    not clamped. direction: of what was decoded, see `rgb_direction`. Works inside
+    `torch.inference_mode`.
     """
     with torch.inference_mode(False), torch.enable_grad():
-        # Tensors born in inference mode cannot enter a graph; their clones can.
-        guided, target = x0.clone(), target.clone()
-        weights = None if weights is None else weights.clone()
+        guided = x0.clone()  # born in inference mode, x0 itself cannot enter a graph
         for _ in range(repeat):
             leaf = guided.detach().requires_grad_(True)
             decoded = decode(leaf)
-            direction = rgb_direction(decoded.detach(), target, scale, weights)
-            (delta,) = torch.autograd.grad(decoded, leaf, direction)
+            (delta,) = torch.autograd.grad(decoded, leaf, direction(decoded.detach()))
             guided = leaf.detach() + delta / coef
     return guided

@@ -7,11 +7,9 @@ state is left in the model, and an interrupt leaves nothing behind.
 
 from __future__ import annotations
 
-import math
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,21 +22,28 @@ from torch.nn.functional import interpolate
 from ..common.images import from_image, from_mask
 from .areas import AREAS_KEY, AreaCond
 from .extra_blocks import Block, after
+from .masks import blended_by_mask, scaled_by_mask, whole_mask
+from .patching import (
+    ModelCall,
+    SharedByClones,
+    announce_memory,
+    around_model_calls,
+    rows_of_bytes,
+    unet_of,
+    unique_key,
+)
 from .sampling import PercentRange, in_range
-from .view import Area, Place, View
+from .view import PIXELS_PER_CELL, PicturePart, RowLayout, Size, wrong_size
 
-KEY = "diffusion_restoration_branch"
+BRANCH_KEY = "diffusion_restoration_branch"
 """In `transformer_options`: {identity of a branch patch: its features}, for attention patches."""
-
-PIXELS = 8
-"""Pixels a latent cell, along one axis."""
 
 Residuals = Sequence[Tensor]
 
 
 @dataclass(frozen=True)
 class BranchCall:
-    """One model call as a branch sees it. Rows are ordered as the host's (see `View`)."""
+    """One model call as a branch sees it. Rows are ordered as the host's (see `RowLayout`)."""
 
     x: Tensor
     """Rows C h w, variance-preserving scale, in the precision the UNet computes in."""
@@ -50,7 +55,7 @@ class BranchCall:
     """Rows N D: text features."""
     y: Tensor | None
     """Rows D': SDXL's size and pooled text features."""
-    view: View
+    layout: RowLayout
     options: Mapping[str, Any]
     """The call's `transformer_options`."""
     pixel_masks: Mapping[str, Tensor]
@@ -100,15 +105,7 @@ class ImageBranch(ABC):
 
 def features_of(extra_options: Mapping[str, Any], identity: str) -> Any:
     """For attention patches: the branch's features in this call; None while it is off."""
-    return extra_options.get(KEY, {}).get(identity)
-
-
-def scaled_by_mask(value: Tensor, mask: Tensor | None) -> Tensor:
-    """value (rows C h w) times the mask (rows 1 H W). Area averages keep ones at exactly one, at
-    every resolution."""
-    if mask is None:
-        return value
-    return value * interpolate(mask, value.shape[-2:], mode="area")
+    return extra_options.get(BRANCH_KEY, {}).get(identity)
 
 
 def merged(
@@ -134,37 +131,31 @@ def _sum(ours: Tensor | None, theirs: Tensor | None) -> Tensor | None:
     return ours + theirs.to(ours)
 
 
-class _Patch:
-    """The wrappers of one applied branch."""
+class BranchPatch(SharedByClones):
+    """One branch applied to a model: what runs around its calls, and what a run has computed."""
 
     def __init__(
         self, branch: ImageBranch, pixels: Tensor, percent: PercentRange, mask: Tensor | None
     ) -> None:
         # A new one for each execution: a compiled UNet is chosen by it, and the blocks that one
         # was compiled with are those of one branch only.
-        self.identity = uuid.uuid4().hex
+        self.identity = unique_key(BRANCH_KEY)
         self.branch, self.pixels, self.percent, self.mask = branch, pixels, percent, mask
-        self._embedded: dict[tuple[Place, torch.dtype], Tensor] = {}
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Patch:
-        return self  # the oldest host deep-copies what a model carries with every clone
+        self._embedded: dict[tuple[PicturePart, torch.dtype], Tensor] = {}
 
     def forget(self, *_: Any) -> None:
         """Drops what was computed for a run."""
         self._embedded.clear()
 
     @cached_property
-    def size(self) -> tuple[int, int]:
+    def size(self) -> Size:
         """Of the picture's latent."""
-        return self.pixels.shape[-2] // PIXELS, self.pixels.shape[-1] // PIXELS
+        return self.pixels.shape[-2] // PIXELS_PER_CELL, self.pixels.shape[-1] // PIXELS_PER_CELL
 
     @cached_property
     def whole_mask(self) -> Tensor | None:
-        """B 1 h w over the picture's latent, on the CPU, where asking for zeros costs nothing."""
-        if self.mask is None:
-            return None
-        mask = self.mask.float().cpu().reshape(-1, 1, *self.mask.shape[-2:])
-        return interpolate(mask, self.size, mode="area")
+        """B 1 h w over the picture's latent."""
+        return None if self.mask is None else whole_mask(self.mask, self.size)
 
     @cached_property
     def whole_pixel_masks(self) -> dict[str, Tensor]:
@@ -188,114 +179,91 @@ class _Patch:
         conds = [cond and [told(entry) for entry in cond] for cond in conds]
         return executor(model, conds, *args, **kwargs)
 
-    def reserve(
-        self, executor: Callable[..., Any], model: Any, shape: Sequence[int], *args: Any, **kw: Any
-    ) -> Any:
-        """PREPARE_SAMPLING: the host counts the weights of additional models, not their work. It
-        takes its estimate from the latent's rows, so more rows announce more memory."""
-        rows, *rest = shape
-        cells = rest[-2] * rest[-1]
-        values = 2 * rows * cells * self.branch.residuals_per_cell
-        needed = values * mm.dtype_size(model.model_dtype())
-        # The host reserves for conditional and unconditional rows.
-        per_row = model.model.memory_required([2, *rest])
-        return executor(model, [rows + math.ceil(needed / per_row), *rest], *args, **kw)
+    def more_rows(self, model: Any, shape: Sequence[int]) -> int:
+        """What the residuals of conditional and unconditional rows take, as rows of the latent."""
+        values = 2 * shape[0] * shape[-2] * shape[-1] * self.branch.residuals_per_cell
+        return rows_of_bytes(values * mm.dtype_size(model.model_dtype()), model, shape)
 
-    def apply_model(
-        self,
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: Any = None,
-        transformer_options: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        """APPLY_MODEL: one call of the UNet, with the branch where it acts."""
-        base, options = executor.class_obj, transformer_options or {}
-
-        def without() -> Tensor:
-            return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-
-        if not in_range(base.model_sampling, float(options["sigmas"][0]), self.percent):
-            return without()
-        areas: Sequence[Area | None] = kwargs.get(AREAS_KEY) or [None] * len(
-            options["cond_or_uncond"]
+    def run(self, executor: Any, call: ModelCall) -> Tensor:
+        """One call of the UNet, with the branch where it acts."""
+        base = executor.class_obj
+        if not in_range(base.model_sampling, float(call.options["sigmas"][0]), self.percent):
+            return call.run(executor)
+        layout = RowLayout.of(
+            call.x, call.options, call.more.get(AREAS_KEY) or (None,) * call.chunks
         )
-        view = View.of(x, options, areas)
-        self._check_size(x, view)
-        mask = self.whole_mask
-        if mask is not None:
-            whole = mask
-            mask = view.rows(lambda place: place.crop(whole), "mask")
+        self._check_size(layout)
+        mask = None
+        if self.whole_mask is not None:
+            mask = layout.cut(self.whole_mask, "mask")
             if not mask.any():
-                return without()
+                return call.run(executor)
+            mask = mask.to(call.x.device, _compute_dtype(base))
 
-        dtype = base.manual_cast_dtype or base.get_dtype()
-
-        def cast(value: Tensor | None) -> Tensor | None:
-            return None if value is None else value.to(x.device, dtype)
-
-        mask = cast(mask)
-        call = BranchCall(
-            x=base.model_sampling.calculate_input(t, x).to(dtype),
-            hint=view.rows(lambda place: self._embed(place, x.device, dtype), "image"),
-            timesteps=base.model_sampling.timestep(t).float(),
-            context=cast(c_crossattn),  # type: ignore[arg-type]
-            y=cast(kwargs.get("y")),
-            view=view,
-            options=options,
-            pixel_masks={
-                name: view.rows(lambda place, m=m: place.crop(m, PIXELS), name).to(x.device)
-                for name, m in self.whole_pixel_masks.items()
-            },
-            mask=mask,
-        )
-        result = self.branch.run(call)
-        total = merged(
-            control,
+        result = self.branch.run(self._branch_call(base, call, layout, mask))
+        control = merged(
+            call.control,
             [scaled_by_mask(residual, mask) for residual in result.residuals],
             scaled_by_mask(result.middle, mask),
         )
+        blocks = {site: _masked(block, mask) for site, block in result.blocks.items()}
         # A compiled UNet is reused by what it can see, and it cannot see hooks: the key of our own
         # tells calls with them from calls without.
-        options = {
-            **options,
-            KEY: {**options.get(KEY, {}), self.identity: result.features},
-            f"{KEY}.{self.identity}": True,
-        }
-        unet = getattr(base.diffusion_model, "_orig_mod", base.diffusion_model)
-        blocks = {site: _masked(block, mask) for site, block in result.blocks.items()}
+        known = {**call.options.get(BRANCH_KEY, {}), self.identity: result.features}
+        call = replace(call, control=control).with_options({BRANCH_KEY: known, self.identity: True})
         # The UNet drops every residual once it is added: nothing here may keep them alive.
-        del call, result
-        with after(unet, blocks):
-            return executor(x, t, c_concat, c_crossattn, total, options, **kwargs)
+        del result, control
+        with after(unet_of(base), blocks):
+            return call.run(executor)
 
-    def _embed(self, place: Place, device: torch.device, dtype: torch.dtype) -> Tensor:
+    def _branch_call(
+        self, base: Any, call: ModelCall, layout: RowLayout, mask: Tensor | None
+    ) -> BranchCall:
+        device, dtype = call.x.device, _compute_dtype(base)
+        y = call.more.get("y")
+        return BranchCall(
+            x=base.model_sampling.calculate_input(call.t, call.x).to(dtype),
+            hint=layout.rows(lambda part: self._embed(part, device, dtype), "image"),
+            timesteps=base.model_sampling.timestep(call.t).float(),
+            context=call.c_crossattn.to(device, dtype),
+            y=None if y is None else y.to(device, dtype),
+            layout=layout,
+            options=call.options,
+            pixel_masks={
+                name: layout.cut(whole, name, PIXELS_PER_CELL).to(device)
+                for name, whole in self.whole_pixel_masks.items()
+            },
+            mask=mask,
+        )
+
+    def _embed(self, part: PicturePart, device: torch.device, dtype: torch.dtype) -> Tensor:
         """The features of a part of the picture, computed at its first call. Those of tiles wait
         in the CPU's memory: together they are many times the latent."""
-        key = (place, dtype)
+        key = (part, dtype)
         if key not in self._embedded:
             mm.throw_exception_if_processing_interrupted()
-            pixels = place.crop(self.pixels, PIXELS).to(device, dtype)
+            pixels = part.crop(self.pixels, PIXELS_PER_CELL).to(device, dtype)
             features = self.branch.embed(pixels)
-            self._embedded[key] = features if place.tile is None else features.to("cpu")
+            self._embedded[key] = features if part.tile is None else features.to("cpu")
         return self._embedded[key].to(device)
 
-    def _check_size(self, x: Tensor, view: View) -> None:
-        full = view.full_size
-        if full is None and not any(view.areas):
-            full = (x.shape[-2], x.shape[-1])
+    def _check_size(self, layout: RowLayout) -> None:
+        full = layout.full_size
         if full is not None and full != self.size:
             height, width = self.size
-            raise ValueError(
+            raise wrong_size(
                 f"The image of the restoration patch belongs to a latent of {width}x{height} "
-                f"cells (width x height), but the model works on {full[1]}x{full[0]}. Connect the "
-                f"very picture that is sampled, {PIXELS * full[1]}x{PIXELS * full[0]} pixels "
-                "(Prepare Restoration, then VAE Encode for the latent), and for tiled sampling use "
-                "Tiled Restoration: other packs' tilers do not say which part they show."
+                "cells (width x height)",
+                full,
+                "Connect the very picture that is sampled, "
+                f"{PIXELS_PER_CELL * full[1]}x{PIXELS_PER_CELL * full[0]} pixels "
+                "(Prepare Restoration, then VAE Encode for the latent)",
             )
+
+
+def _compute_dtype(base_model: Any) -> torch.dtype:
+    """The precision that the host's UNet computes in."""
+    return base_model.manual_cast_dtype or base_model.get_dtype()
 
 
 def _masked(block: Block, mask: Tensor | None) -> Block:
@@ -303,23 +271,20 @@ def _masked(block: Block, mask: Tensor | None) -> Block:
     if mask is None:
         return block
 
-    def masked(h: Tensor) -> Tensor:
-        return torch.lerp(h, block(h), interpolate(mask, h.shape[-2:], mode="area").to(h))
-
-    return masked
+    return lambda h: blended_by_mask(h, block(h), mask)
 
 
 def whole_cells(image: Tensor) -> Tensor:
     """B 3 H W of an IMAGE, its border cut to whole latent cells as the host's VAE cuts it."""
     pixels, _ = from_image(image)
     height, width = pixels.shape[-2:]
-    if min(height, width) < PIXELS:
+    if min(height, width) < PIXELS_PER_CELL:
         raise ValueError(
-            f"`image` is {width}x{height} pixels; it needs at least {PIXELS} a side, one latent "
+            f"`image` is {width}x{height} pixels; it needs at least {PIXELS_PER_CELL} a side, one latent "
             "cell. Connect the picture from Prepare Restoration."
         )
     for axis in (-2, -1):
-        side = pixels.shape[axis] // PIXELS * PIXELS
+        side = pixels.shape[axis] // PIXELS_PER_CELL * PIXELS_PER_CELL
         pixels = pixels.narrow(axis, (pixels.shape[axis] - side) // 2, side)
     return pixels
 
@@ -339,12 +304,11 @@ def apply_branch(
     Returns the clone and the patch's identity, by which attention patches find its features.
     """
     mask = None if mask is None else from_mask(mask)
-    patch = _Patch(branch, whole_cells(image), (start_percent, end_percent), mask)
-    patched = model.clone()
-    key = f"{KEY}.{patch.identity}"
+    patch = BranchPatch(branch, whole_cells(image), (start_percent, end_percent), mask)
+    patched, key = model.clone(), patch.identity
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, key, patch.tell_areas)
-    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, patch.reserve)
-    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, patch.apply_model)
+    announce_memory(patched, key, patch.more_rows)
+    around_model_calls(patched, key, patch.run)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, patch.forget)
     patched.set_additional_models(key, list(branch.patchers))
-    return patched, patch.identity
+    return patched, key

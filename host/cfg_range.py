@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .sampling import PercentRange, in_range
-from .x0_guidance import KEY, Args
+from .x0_guidance import GUIDANCE_KEY, Args
 
 
 def guide_only(
@@ -55,5 +55,5 @@ def guide_only(
             out[1] = torch.lerp(cond, uncond, share)
         return out
 
-    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, calc_cond_batch)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, GUIDANCE_KEY, calc_cond_batch)
     patched.set_model_sampler_pre_cfg_function(pre_cfg)

@@ -10,7 +10,7 @@ from comfy import model_management as mm
 
 from .report import announce
 
-SMALLEST_TILE = 64
+SMALLEST_TILE_PIXELS = 64
 T = TypeVar("T")
 
 
@@ -27,7 +27,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def with_shrinking_tile(
-    run: Callable[[int], T], tile: int, what: str, smallest: int = SMALLEST_TILE
+    run: Callable[[int], T], tile: int, what: str, smallest: int = SMALLEST_TILE_PIXELS
 ) -> tuple[T, int]:
     """Calls run(tile); on out of memory halves the tile, says so in the log and on the node that
     runs, and tries again.

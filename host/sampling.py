@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_sampling as ms
@@ -89,6 +91,24 @@ def _is_first_level(table: Tensor, sigma: float) -> bool:
     return sigma > highest or math.isclose(sigma, highest, rel_tol=1e-5)
 
 
+@dataclass(frozen=True)
+class SeededNoise:
+    """Standard normal noise as the host draws it, one field for each purpose of a seed."""
+
+    seed: int
+    same: bool = False
+    """All images get the first one's (frames of a video)."""
+
+    def field(self, like: LatentDict, purpose: str = "") -> Tensor:
+        """B C H W, for a LATENT; without a purpose the noise of the seed itself."""
+        stream = derived_seed(self.seed, purpose) if purpose else self.seed
+        samples, rows = like["samples"].float(), like.get("batch_index")
+        if not self.same:
+            return comfy.sample.prepare_noise(samples, stream, rows)
+        first = comfy.sample.prepare_noise(samples[:1], stream, rows and rows[:1])
+        return first.expand_as(samples)
+
+
 class StartNoise:
     """NOISE with which a run begins at a given point, whichever LATENT is wired to the sampler:
     zeros, the low-quality latent or the point itself. It takes the host's scaling and the latent
@@ -121,16 +141,15 @@ class StartNoise:
 def embedded_start(
     model: Any,
     latent: LatentDict,
-    seed: int,
+    noise: SeededNoise,
     sigmas: Tensor,
     start: Start,
     noise_level: int,
-    same_noise: bool = False,
 ) -> tuple[StartNoise, LatentDict]:
     """The start point of a run as NOISE, and as the LATENT for a sampler that adds no noise.
 
     latent: the encoded low-quality or stage-1 picture; every image starts from itself. noise_level:
-    see `StartPoint`. same_noise: all images get the first one's (frames of a video).
+    see `StartPoint`.
     """
     if sigmas.ndim != 1 or not sigmas.isfinite().all():
         raise ValueError(
@@ -147,13 +166,6 @@ def embedded_start(
     last_signal = signal(table, LAST)
     first_signal = last_signal if _is_first_level(table, first) else 1 / (1 + first**2)
 
-    def noise(like: LatentDict, stream: int) -> Tensor:
-        samples, rows = like["samples"].float(), like.get("batch_index")
-        if not same_noise:
-            return comfy.sample.prepare_noise(samples, stream, rows)
-        first = comfy.sample.prepare_noise(samples[:1], stream, rows and rows[:1])
-        return first.expand_as(samples)
-
     def build(like: LatentDict) -> Tensor:
         wanted, own = like["samples"].shape[-2:], z.shape[-2:]
         if wanted != own:
@@ -162,15 +174,13 @@ def embedded_start(
                 f"latent is {wanted[1]}x{wanted[0]}. Wire the same LATENT to both."
             )
 
-        def unit_noise(purpose: str) -> Tensor:
-            return noise(like, derived_seed(seed, purpose) if purpose else seed)
-
         def picture() -> Tensor:
             return match_batch(z, like["samples"].shape[0], "latent").cpu()  # as the host's noise
 
+        unit_noise = partial(noise.field, like)
         return start(StartPoint(picture, unit_noise, table, first_signal, noise_level))
 
-    source = StartNoise(model, first, seed, build)
+    source = StartNoise(model, first, noise.seed, build)
     noised = {key: value for key, value in latent.items() if key != "noise_mask"}
     return source, noised | {"samples": format_.process_out(source.point(latent))}
 

@@ -12,29 +12,29 @@ from torch import Tensor
 from ..common.images import match_batch
 from ..common.tiling import Tile
 
-TILE_KEY = "diffusion_restoration_tile"
+TILES_KEY = "diffusion_restoration_tile"
 """In `transformer_options`: the `Tile`s, in latent cells and of one size, that the present call works
 on, one after the other in the rows of every chunk. Every hint, mask and guidance target is cropped
 by them. Absent: the whole latent."""
 
+PIXELS_PER_CELL = 8
+"""Of a latent, along one axis."""
+
 Options = dict[str, Any]
+Size = tuple[int, int]
+"""Height, width."""
 Area = tuple[int, int, int, int]
 """The host's order: height, width, y, x, in latent cells."""
 
 
 def publish(model_options: Options, *tiles: Tile) -> Options:
     """A copy of `model_options` that tells everything inside the call about its tiles."""
-    inner = {**model_options.get("transformer_options", {}), TILE_KEY: tiles}
+    inner = {**model_options.get("transformer_options", {}), TILES_KEY: tiles}
     return {**model_options, "transformer_options": inner}
 
 
-def current_tiles(transformer_options: Options) -> tuple[Tile, ...]:
-    """The tiles this call works on; none where the whole latent is meant."""
-    return transformer_options.get(TILE_KEY, ())
-
-
 @dataclass(frozen=True)
-class Place:
+class PicturePart:
     """Where a part of the picture lies: a tile of it, and an area within that."""
 
     tile: Tile | None = None
@@ -51,8 +51,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class View:
-    """Which part of the picture every row of a call shows. Rows are ordered by chunk
+class RowLayout:
+    """Which part of the picture every row of a model call shows. Rows are ordered by chunk
     (conditional, unconditional, areas), then tile, then image."""
 
     tiles: tuple[Tile, ...]
@@ -60,26 +60,42 @@ class View:
     """One for each chunk, counted from the tile's corner."""
     images: int
     """Latents in the batch."""
+    full_size: Size | None
+    """Of the whole latent; None where the call does not tell it: an area without tiles."""
 
     @classmethod
-    def of(cls, x: Tensor, options: Options, areas: Sequence[Area | None]) -> View:
+    def of(cls, x: Tensor, options: Options, areas: Sequence[Area | None]) -> RowLayout:
         """x: the call's rows. options: its `transformer_options`."""
-        tiles = current_tiles(options)
-        return cls(tiles, tuple(areas), x.shape[0] // (len(areas) * max(1, len(tiles))))
+        tiles = options.get(TILES_KEY, ())
+        if tiles:
+            full_size = tiles[0].full_height, tiles[0].full_width
+        else:
+            full_size = None if any(areas) else (x.shape[-2], x.shape[-1])
+        images = x.shape[0] // (len(areas) * max(1, len(tiles)))
+        return cls(tiles, tuple(areas), images, full_size)
 
-    @property
-    def full_size(self) -> tuple[int, int] | None:
-        """Of the latent around the tiles; unknown without one."""
-        tile = self.tiles[0] if self.tiles else None
-        return None if tile is None else (tile.full_height, tile.full_width)
-
-    def rows(self, part: Callable[[Place], Tensor], name: str) -> Tensor:
-        """All rows of something that belongs to the picture. part: a place -> its part, one row
-        for all images, or one each. name: for the error when the rows do not go around."""
+    def rows(self, part_of: Callable[[PicturePart], Tensor], name: str) -> Tensor:
+        """All rows of something that belongs to the picture. part_of: a part of the picture ->
+        what belongs to it, one row for all images, or one each. name: for the error when the rows
+        do not go around."""
         return torch.cat(
             [
-                match_batch(part(Place(tile, area)), self.images, name)
+                match_batch(part_of(PicturePart(tile, area)), self.images, name)
                 for area in self.areas
                 for tile in self.tiles or (None,)
             ]
         )
+
+    def cut(self, whole: Tensor, name: str, factor: int = 1) -> Tensor:
+        """All rows of a tensor of the whole picture, ... H W, which is `factor` times as fine as
+        the latent."""
+        return self.rows(lambda part: part.crop(whole, factor), name)
+
+
+def wrong_size(what: str, size: Size, advice: str) -> ValueError:
+    """The error of something that belongs to the picture but has another size than the latent.
+    what: says what it is and its own size. size: of the latent. advice: what to connect."""
+    return ValueError(
+        f"{what}, but the model works on {size[1]}x{size[0]}. {advice}, and for tiled sampling use "
+        "Tiled Restoration: other packs' tilers do not say which part they show."
+    )

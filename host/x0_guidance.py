@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from ..common.images import from_mask, match_batch
-from ..common.schedule import unrounded
-from ..diffbir.losses import (
-    mean_coef,
-)
+from .masks import averaged, size_of
+from .patching import SharedByClones, announce_memory, rows_of_bytes, unique_key
 from .sampling import PercentRange, check_prediction, in_range
 
-KEY = "diffusion_restoration_guidance"
+GUIDANCE_KEY = "diffusion_restoration_guidance"
 
 Args = dict[str, Any]
 """What the host hands to a pre- or post-CFG function."""
@@ -28,18 +28,29 @@ def next_sigma(sample_sigmas: Tensor, sigma: float) -> float:
     return float(lower.max()) if len(lower) else 0.0
 
 
-class RestorationGuidance(ABC):
-    """Post-CFG function that moves x0 toward a target over a part of the run."""
+@dataclass(frozen=True)
+class GuidanceStep:
+    """Where in a run a prediction of x0 was made."""
 
-    def __init__(
-        self, scale: float, repeat: int, percent: PercentRange, mask: Tensor | None
-    ) -> None:
-        self.scale, self.repeat, self.percent = scale, repeat, percent
+    sigma: float
+    """The noise level, in the host's scale."""
+    next_sigma: float
+    """The one that follows in the run; 0 at its end, or where the sampler tells no levels."""
+    model: Any
+    """The host's BaseModel, which knows the scale of its latents."""
+
+
+class X0Guidance(SharedByClones, ABC):
+    """Post-CFG function that changes the predicted x0 over a part of the run. It knows where and
+    when; what is done there is the method's."""
+
+    patchers: Sequence[Any] = ()
+    """Model patchers of networks that it runs; the host loads them with the UNet."""
+
+    def __init__(self, percent: PercentRange, mask: Tensor | None) -> None:
+        """mask: B H W in 0..1 of any resolution; see `where`."""
+        self.percent = percent
         self.mask = None if mask is None else from_mask(mask)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> RestorationGuidance:
-        # The oldest host deep-copies patches with every clone of the model.
-        return self
 
     def __call__(self, args: Args) -> Tensor:
         x0, model = args["denoised"], args["model"]
@@ -49,18 +60,38 @@ class RestorationGuidance(ABC):
             return x0
         sigmas = args["model_options"].get("transformer_options", {}).get("sample_sigmas")
         following = 0.0 if sigmas is None else next_sigma(sigmas, sigma)
-        coef = mean_coef(unrounded(sigma), unrounded(following))
-        return self.guide(x0, coef, model)
+        return self.guide(x0, GuidanceStep(sigma, following, model))
 
     @abstractmethod
-    def guide(self, x0: Tensor, coef: float, model: Any) -> Tensor:
-        """x0 after the guidance of one step, B C h w in the model's latent scale. coef: see
-        `mean_coef`."""
+    def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
+        """x0 after the guidance of one step: B C h w in the model's latent scale, as it came."""
         ...
 
     def where(self, x0: Tensor) -> Tensor | float:
         """The mask at the size of x0, B 1 h w; 1 without one."""
         if self.mask is None:
             return 1.0
-        mask = match_batch(self.mask[:, None].to(x0), x0.shape[0], "mask")
-        return interpolate(mask, x0.shape[-2:], mode="area")
+        return averaged(match_batch(self.mask[:, None].to(x0), x0.shape[0], "mask"), size_of(x0))
+
+    def memory_required(self, height: int, width: int) -> float:
+        """Bytes that its own networks' work takes, for a latent of height x width cells."""
+        return 0.0
+
+    def release(self) -> None:
+        """Forgets what belongs to a run, when that ends, however it ends."""
+
+
+def add_guidance(patched: Any, guidance: X0Guidance) -> None:
+    """Patches a clone. The guidance's networks come along: loaded with the UNet, and room is kept
+    for their work."""
+    patched.set_model_sampler_post_cfg_function(guidance)
+    if not guidance.patchers:
+        return
+    key = unique_key(GUIDANCE_KEY)
+
+    def more_rows(model: Any, shape: Sequence[int]) -> int:
+        return rows_of_bytes(guidance.memory_required(shape[-2], shape[-1]), model, shape)
+
+    patched.set_additional_models(key, list(guidance.patchers))
+    announce_memory(patched, key, more_rows)
+    patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, lambda _patcher: guidance.release())

@@ -11,12 +11,13 @@ from torch import Tensor
 from ..common.fidelity import AUTHORS, guidance_scale
 from ..common.images import from_image, from_mask
 from ..common.latents import from_latent
-from ..diffbir.guide import LatentGuidance, RgbGuidance, add_guidance
+from ..diffbir.guide import LatentGuidance, RgbGuidance
 from ..diffbir.losses import LatentLoss, RgbLoss
 from ..diffbir.sampler import Version, diffbir_model_sampling
 from ..host.sampling import check_prediction
 from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
-from ..zeroshot.guide import LatentNullSpace, PixelNullSpace, add_null_space
+from ..host.x0_guidance import add_guidance
+from ..zeroshot.guide import LatentNullSpace, PixelNullSpace
 from ..zeroshot.operators import Degradation, operator_for
 
 CATEGORY = "restoration/diffbir"
@@ -296,7 +297,7 @@ class DDNMGuidance(CheckedNode):
                 "DDNM needs the picture that is known: connect `latent` (VAE Encode), or `image` "
                 "and `vae` to work in pixels."
             )
-        add_null_space(patched, guidance)
+        add_guidance(patched, guidance)
         return io.NodeOutput(patched)
 
 

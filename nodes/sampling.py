@@ -13,6 +13,7 @@ from ..common.schedule import LAST
 from ..diffbir.sampling import growing_cfg
 from ..host.cfg_range import guide_only
 from ..host.sampling import (
+    SeededNoise,
     embedded_start,
     restoration_sampler,
     restoration_sigmas,
@@ -254,7 +255,8 @@ class LREmbeddedNoise(CheckedNode):
     ) -> io.NodeOutput:
         level = noise_level(added_noise_level, LAST, fidelity)
         begin = registry.starts()[start]
-        return io.NodeOutput(*embedded_start(model, latent, seed, sigmas, begin, level, same_noise))
+        noise = SeededNoise(seed, same_noise)
+        return io.NodeOutput(*embedded_start(model, latent, noise, sigmas, begin, level))
 
 
 NODES: list[type[io.ComfyNode]] = [

@@ -15,7 +15,7 @@ from ..styleid.attach import Style, apply_styleid
 from ..styleid.features import FeatureMode, StyleFeatures
 from ..styleid.injection import LAYERS, adain, parse_layers
 from ..styleid.inversion import MAX_STEPS, MIN_STEPS, Convention
-from ..styleid.run import invert
+from ..styleid.run import Inversion, invert
 
 CATEGORY = "restoration/style"
 AUTHORS_LAYERS = ",".join(map(str, LAYERS))
@@ -106,10 +106,8 @@ class StyleIDInvert(CheckedNode):
         layers: str,
         features: FeatureMode,
     ) -> io.NodeOutput:
-        chosen = parse_layers(layers)
-        return io.NodeOutput(
-            *invert(model, conditioning, latent, steps, convention, chosen, features)
-        )
+        settings = Inversion(steps, convention, parse_layers(layers), features)
+        return io.NodeOutput(*invert(model, conditioning, latent, settings))
 
 
 class StyleIDApply(CheckedNode):

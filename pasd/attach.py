@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ..common.images import from_mask
-from ..host.branch import KEY, BranchCall, BranchResult, ImageBranch, apply_branch, features_of
+from ..host.branch import BranchCall, BranchResult, ImageBranch, apply_branch, features_of
 from ..host.extra_blocks import Block, inner_options, tokens
+from ..host.masks import averaged, size_of
 from .config import PASDConfig
 from .networks import LightTransformer, PASDModel
 
@@ -110,7 +111,7 @@ class PixelContext:
         """added: rows N C. What is left of it under the mask."""
         if self.mask is None:
             return added
-        return added * tokens(interpolate(self.mask, self.residual.shape[-2:], mode="area"))
+        return added * tokens(averaged(self.mask, size_of(self.residual)))
 
 
 def light_patches(identity: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
@@ -120,7 +121,7 @@ def light_patches(identity: str) -> tuple[Callable[..., Tensor], Callable[..., T
     second adds pixel attention to what text attention adds. The host's dictionary of one block's
     call carries it from one to the other.
     """
-    key = f"{KEY}.{identity}.stream"
+    key = f"{identity}.stream"
 
     def context(extra: dict[str, Any]) -> PixelContext | None:
         place, index = extra.get("block", (None, None))

@@ -10,8 +10,8 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ..common.tiling import Tile
-from ..host.branch import PIXELS, BranchCall, BranchResult, ImageBranch, apply_branch, whole_cells
-from ..host.view import Place
+from ..host.branch import BranchCall, BranchResult, ImageBranch, apply_branch, whole_cells
+from ..host.view import PIXELS_PER_CELL, PicturePart
 from ..tagger.load import DapeModel
 from ..tagger.run import TagEmbeds, check_tagger
 from .load import check_base, same_base
@@ -19,7 +19,7 @@ from .networks import SeeSRModel, rca_blocks
 
 log = logging.getLogger(__name__)
 
-KEY = "diffusion_restoration_seesr"
+SEESR_KEY = "diffusion_restoration_seesr"
 TURBO_STEPS = 8
 """The authors run SeeSR-Turbo with 2 to 8."""
 
@@ -35,7 +35,7 @@ class TileEmbeds:
     def of(self, tile: Tile, device: torch.device) -> Tensor:
         """B N 512."""
         if tile not in self._known:
-            pictures = tile.scaled(PIXELS).crop(self.pixels).to(device).split(1)
+            pictures = tile.scaled(PIXELS_PER_CELL).crop(self.pixels).to(device).split(1)
             self._known[tile] = torch.cat([self.tagger.embed(picture) for picture in pictures])
         return self._known[tile]
 
@@ -64,13 +64,13 @@ class SeeSRBranch(ImageBranch):
         return self.networks.control.model.hint(pixels)
 
     def run(self, call: BranchCall) -> BranchResult:
-        def embeds_at(place: Place) -> Tensor:
-            if self.tile_embeds is None or place.tile is None:
+        def embeds_at(part: PicturePart) -> Tensor:
+            if self.tile_embeds is None or part.tile is None:
                 return self.embeds.to(call.x)
-            return self.tile_embeds.of(place.tile, call.x.device).to(call.x)
+            return self.tile_embeds.of(part.tile, call.x.device).to(call.x)
 
         # The same for conditional and unconditional rows, as trained.
-        embeds = call.view.rows(embeds_at, "tag_embeds")
+        embeds = call.layout.rows(embeds_at, "tag_embeds")
         residuals, middle = self.networks.control.model(
             call.x, call.timesteps, call.context, call.hint, embeds, call.options
         )
@@ -135,7 +135,7 @@ def apply_seesr(
     branch = SeeSRBranch(networks, tag_embeds.embeds, strength, tiles)
     patched, _ = apply_branch(model, branch, image, start_percent, end_percent, mask)
     if tiles is not None:
-        patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, KEY, tiles.forget)
+        patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, SEESR_KEY, tiles.forget)
     if same_base(model, networks) is not True:
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _warn_of_guidance)
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, SEESR_KEY, _warn_of_guidance)
     return patched

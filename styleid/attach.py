@@ -3,27 +3,33 @@
 The self-attention's projections are linear and have no bias, so queries of the content and keys
 and values of the style all follow from the hidden states before them. `attn1_patch` hands these
 in, and the host's own attention does the rest. A wrapper around each model call decides what is
-injected: kept features, or rows that run beside the stylised ones (lockstep).
+injected: kept features, or rows that run beside the stylized ones (lockstep).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ..common.images import match_batch
+from ..host.patching import (
+    ModelCall,
+    SharedByClones,
+    announce_memory,
+    around_model_calls,
+    unique_key,
+)
 from ..host.report import announce, size_text
-from ..host.sampling import PercentRange, in_range
+from ..host.sampling import LatentDict, PercentRange, in_range
+from ..host.view import Options
 from .features import StyleFeatures
 from .injection import adain, adain_eps, blend_query
 from .inversion import denoising_timesteps
-from .run import KEY, LatentDict, Options, check_layers, check_tokens, decoder_block, decoder_layers
+from .run import STYLEID_KEY, check_layers, check_tokens, decoder_block, decoder_layers
 
 
 class Injection(Protocol):
@@ -62,7 +68,7 @@ def apply_styleid(
 
     patched = model.clone()
     if settings.layers and settings.percent[1] > 0:
-        _inject(patched, content, style, settings)
+        StylePatch(content, style, settings).attach(patched)
     if content.lockstep:
         rows, *rest = content.end.shape
         work = model.model.memory_required([3 * rows, *rest])
@@ -101,50 +107,49 @@ def check_pair(content: StyleFeatures, style: StyleFeatures) -> None:
         )
 
 
-def _inject(patched: Any, content: StyleFeatures, style: StyleFeatures, settings: Style) -> None:
-    """Patches a clone. The features stay in their objects; the model's options hold functions."""
-    key = f"{KEY}_{id(settings)}"
+class StylePatch(SharedByClones):
+    """One application of StyleID to a model."""
 
-    def apply_model(
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Any = None,
-        control: Any = None,
-        transformer_options: Options | None = None,
-        **kwargs: Any,
-    ) -> Tensor:
-        options = transformer_options or {}
-        call = ModelCall(x, t, c_concat, c_crossattn, control, options, kwargs)
-        sigma = float(t[0])
-        if not in_range(executor.class_obj.model_sampling, sigma, settings.percent):
+    def __init__(self, content: StyleFeatures, style: StyleFeatures, settings: Style) -> None:
+        self.key = unique_key(STYLEID_KEY)
+        """In `transformer_options` of a call: its `Injection`."""
+        self.content, self.style, self.settings = content, style, settings
+
+    def attach(self, patched: Any) -> None:
+        """Patches a clone."""
+        around_model_calls(patched, self.key, self.run)
+        patched.set_model_attn1_patch(self.attn1_patch)
+        patched.set_model_attn1_output_patch(self.attn1_output_patch)
+        if self.content.lockstep:
+            # The host reserves for two chunks; lockstep runs up to four.
+            announce_memory(patched, self.key, lambda _model, shape: shape[0])
+
+    def run(self, executor: Any, call: ModelCall) -> Tensor:
+        """One model call, told what it injects where the patch acts."""
+        sigma = float(call.t[0])
+        if not in_range(executor.class_obj.model_sampling, sigma, self.settings.percent):
             return call.run(executor)
-        check_size(x, content)
-        timestep = content.timestep(sigma)
-        if content.lockstep:
-            return in_lockstep(executor, call, content, style, timestep, settings, key)
-        stored = Stored.of(call, content, style, timestep, settings)
-        return call.inject(key, stored).run(executor)
+        check_size(call.x, self.content)
+        timestep = self.content.timestep(sigma)
+        if self.content.lockstep:
+            wide = in_lockstep(call, self.content, self.style, timestep)
+            injection = LockstepInjection(call.images, self.settings)
+            return wide.with_options({self.key: injection}).run(executor)[: call.x.shape[0]]
+        stored = StoredInjection.of(call, self.content, self.style, timestep, self.settings)
+        return call.with_options({self.key: stored}).run(executor)
 
-    def attn1_patch(n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
-        injection = extra.get(key)
-        if injection is None or (layer := decoder_block(extra)) not in settings.layers:
+    def attn1_patch(self, n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+        layer, injection = decoder_block(extra), extra.get(self.key)
+        if injection is None or layer not in self.settings.layers:
             return n, context, value
         check_tokens(n, extra)
         query, source = injection(n, layer)
         return query, source, source
 
-    def attn1_output_patch(n: Tensor, extra: Options) -> Tensor:
-        if key in extra and decoder_block(extra) in settings.layers:
+    def attn1_output_patch(self, n: Tensor, extra: Options) -> Tensor:
+        if self.key in extra and decoder_block(extra) in self.settings.layers:
             check_tokens(n, extra)  # a patch after ours may have changed the queries
         return n
-
-    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)
-    patched.set_model_attn1_patch(attn1_patch)
-    patched.set_model_attn1_output_patch(attn1_output_patch)
-    if content.lockstep:
-        patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, reserve_rows)
 
 
 def check_size(x: Tensor, content: StyleFeatures) -> None:
@@ -158,35 +163,7 @@ def check_size(x: Tensor, content: StyleFeatures) -> None:
 
 
 @dataclass(frozen=True)
-class ModelCall:
-    """The arguments of one APPLY_MODEL call."""
-
-    x: Tensor
-    t: Tensor
-    c_concat: Tensor | None
-    c_crossattn: Tensor
-    control: Any
-    options: Options
-    more: dict[str, Any]
-
-    @property
-    def chunks(self) -> int:
-        return len(self.options["cond_or_uncond"])
-
-    @property
-    def images(self) -> int:
-        return self.x.shape[0] // self.chunks
-
-    def inject(self, key: str, injection: Injection) -> ModelCall:
-        return replace(self, options={**self.options, key: injection})
-
-    def run(self, executor: Callable[..., Tensor]) -> Tensor:
-        tensors = self.x, self.t, self.c_concat, self.c_crossattn
-        return executor(*tensors, self.control, self.options, **self.more)
-
-
-@dataclass(frozen=True)
-class Stored:
+class StoredInjection:
     """Injection from kept features of one timestep, on the model's device."""
 
     content: dict[int, Tensor]
@@ -201,7 +178,7 @@ class Stored:
         style: StyleFeatures,
         timestep: int,
         settings: Style,
-    ) -> Stored:
+    ) -> StoredInjection:
         def rows(features: StyleFeatures, name: str) -> dict[int, Tensor]:
             return {
                 layer: match_batch(features.hidden[timestep][layer], call.images, name)
@@ -218,31 +195,25 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Lockstep:
-    """Injection from rows of the same call: stylised (every chunk), content, style."""
+class LockstepInjection:
+    """Injection from rows of the same call: stylized (every chunk), content, style."""
 
     images: int
     settings: Style
 
     def __call__(self, n: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        *stylised, content, style = n.split(self.images)
+        *stylized, content, style = n.split(self.images)
         gamma, temperature = self.settings.gamma, self.settings.temperature
-        queries = [blend_query(own, content, gamma, temperature) for own in stylised]
-        sources = [style] * len(stylised)
+        queries = [blend_query(own, content, gamma, temperature) for own in stylized]
+        sources = [style] * len(stylized)
         return torch.cat([*queries, content, style]), torch.cat([*sources, content, style])
 
 
 def in_lockstep(
-    executor: Callable[..., Tensor],
-    call: ModelCall,
-    content: StyleFeatures,
-    style: StyleFeatures,
-    timestep: int,
-    settings: Style,
-    key: str,
-) -> Tensor:
-    """Runs content and style beside the stylised rows, each on what its inversion saw: latent,
-    timestep and prompt. Returns the stylised rows."""
+    call: ModelCall, content: StyleFeatures, style: StyleFeatures, timestep: int
+) -> ModelCall:
+    """The call with rows of content and style behind its own, each what its inversion saw: latent,
+    timestep and prompt."""
     if call.c_concat is not None or any(map(torch.is_tensor, call.more.values())):
         raise ValueError(
             "Lockstep runs Stable Diffusion 1.x and 2.x with a prompt, but this model call has "
@@ -265,7 +236,7 @@ def in_lockstep(
         "cond_or_uncond": [*call.options["cond_or_uncond"], 0, 0],
         "uuids": [*call.options["uuids"], *call.options["uuids"][:1] * 2],
     }
-    wide = replace(
+    return replace(
         call,
         x=torch.cat([x, latents(content, "content"), latents(style, "style")]),
         t=torch.cat([call.t, sigma.expand(2 * images)]),
@@ -273,7 +244,6 @@ def in_lockstep(
         control=widen_control(call.control, 2 * images),
         options=options,
     )
-    return wide.inject(key, Lockstep(images, settings)).run(executor)[: x.shape[0]]
 
 
 def cat_tokens(contexts: list[Tensor]) -> Tensor:
@@ -298,11 +268,3 @@ def widen_control(control: Any, rows: int) -> Any:
     if control is None:
         return None
     return {name: [widen(residual) for residual in part] for name, part in control.items()}
-
-
-def reserve_rows(
-    executor: Callable[..., Any], model: Any, shape: Sequence[int], *args: Any, **kwargs: Any
-) -> Any:
-    """A PREPARE_SAMPLING wrapper. The host reserves for two chunks; lockstep runs up to four."""
-    rows, *rest = shape
-    return executor(model, [2 * rows, *rest], *args, **kwargs)

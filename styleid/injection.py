@@ -37,7 +37,7 @@ def adain(content: Tensor, style: Tensor, eps: float = ADAIN_EPS) -> Tensor:
     """Content with the per-channel mean and standard deviation of style, for every row alone.
 
     content, style: B C h w at the same noise level; sizes may differ. Sample standard deviation,
-    eps is added to that of the content (to the deviation, where the colour fixes add it to the
+    eps is added to that of the content (to the deviation, where the color fixes add it to the
     variance). The ldm code takes statistics over the whole batch; rows here do not mix.
     """
 

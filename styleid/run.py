@@ -16,25 +16,25 @@ import torch
 from comfy import model_management as mm
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Upsample
-from comfy.patcher_extension import WrappersMP
 from comfy.samplers import KSAMPLER, CFGGuider
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..common.latents import from_latent
+from ..host.patching import ModelCall, SharedByClones, around_model_calls, unet_of
 from ..host.report import announce, size_text
-from ..host.sampling import training_table
+from ..host.sampling import LatentDict, training_table
+from ..host.view import Options
 from .features import FeatureMode, StyleFeatures
 from .injection import DECODER_BLOCKS
 from .inversion import Convention, Prediction, Step, ddim_step, inversion_steps
 
-KEY = "diffusion_restoration_styleid"
-LatentDict = dict[str, Any]
-Options = dict[str, Any]
+STYLEID_KEY = "diffusion_restoration_styleid"
+"""In `transformer_options` of an inversion: {block: hidden states}, filled by the attentions."""
 
 
 @dataclass(frozen=True)
-class Layer:
+class DecoderAttention:
     """A decoder block with a self-attention."""
 
     channels: int
@@ -45,12 +45,10 @@ class Layer:
         return math.ceil(height / self.downscale) * math.ceil(width / self.downscale)
 
 
-def decoder_layers(model: Any) -> dict[int, Layer]:
+def decoder_layers(model: Any) -> dict[int, DecoderAttention]:
     """The decoder's self-attentions by block; ValueError unless it is that of SD 1.x or 2.x."""
-    network = model.model.diffusion_model
-    network = getattr(network, "_orig_mod", network)  # under the compile node
-    blocks = getattr(network, "output_blocks", ())
-    layers: dict[int, Layer] = {}
+    blocks = getattr(unet_of(model.model), "output_blocks", ())
+    layers: dict[int, DecoderAttention] = {}
     depths: set[int] = set()
     downscale = 1
     for index in reversed(range(len(blocks))):
@@ -60,7 +58,7 @@ def decoder_layers(model: Any) -> dict[int, Layer]:
             if isinstance(part, SpatialTransformer):
                 depths.add(len(part.transformer_blocks))
                 (channels,) = part.transformer_blocks[0].norm1.normalized_shape
-                layers[index] = Layer(channels, downscale)
+                layers[index] = DecoderAttention(channels, downscale)
     if len(blocks) != DECODER_BLOCKS or depths != {1}:
         raise ValueError(
             f"This model's decoder has {len(blocks)} blocks with {sorted(depths) or 'no'} "
@@ -86,7 +84,7 @@ def prediction_of(model: Any) -> Prediction:
 
 
 def stored_bytes(
-    shape: Sequence[int], steps: int, layers: Sequence[Layer], features: FeatureMode
+    shape: Sequence[int], steps: int, layers: Sequence[DecoderAttention], features: FeatureMode
 ) -> int:
     """Of what an inversion will keep. shape: of the latent."""
     rows, _, height, width = shape
@@ -97,24 +95,30 @@ def stored_bytes(
     return rows * cells * itemsize * steps
 
 
+@dataclass(frozen=True)
+class Inversion:
+    """Settings of DDIM Invert."""
+
+    steps: int
+    convention: Convention
+    layers: tuple[int, ...]
+    """Decoder blocks whose features are kept."""
+    features: FeatureMode
+
+
 def invert(
-    model: Any,
-    conditioning: list[Any],
-    latent: LatentDict,
-    steps: int,
-    convention: Convention,
-    layers: tuple[int, ...],
-    features: FeatureMode,
+    model: Any, conditioning: list[Any], latent: LatentDict, settings: Inversion
 ) -> tuple[LatentDict, StyleFeatures]:
     """Runs the model up the noise levels without guidance, from a clean LATENT.
 
     Returns the LATENT at the noisiest level, in the host's scale (give it to a sampler without
     noise), and the features.
     """
+    steps, layers, features = settings.steps, settings.layers, settings.features
     table = training_table(model.get_model_object("model_sampling"))
     known = decoder_layers(model)
     check_layers(layers, tuple(known), "this model has self-attention in the blocks")
-    plan = inversion_steps(steps, convention)
+    plan = inversion_steps(steps, settings.convention)
     samples = from_latent(latent, channels=model.get_model_object("latent_format").latent_channels)
     if not samples.count_nonzero():
         raise ValueError(
@@ -146,7 +150,7 @@ def invert(
     ).to(mm.intermediate_device())
     x = model.get_model_object("latent_format").process_in(inverted.float())
     kept = StyleFeatures(
-        convention,
+        settings.convention,
         steps,
         layers,
         table,
@@ -159,7 +163,7 @@ def invert(
     return out | {"samples": inverted}, kept
 
 
-class Recorder:
+class Recorder(SharedByClones):
     """Keeps what the network sees in every step of one inversion."""
 
     def __init__(
@@ -188,52 +192,42 @@ class Recorder:
 
     def attach(self, patched: Any) -> None:
         """Patches a clone that lives for this inversion alone."""
-
-        def apply_model(
-            executor: Callable[..., Tensor],
-            x: Tensor,
-            t: Tensor,
-            c_concat: Tensor | None = None,
-            c_crossattn: Any = None,
-            control: Any = None,
-            transformer_options: Options | None = None,
-            **kwargs: Any,
-        ) -> Tensor:
-            self._calls += 1
-            if tuple(x.shape) != self.shape:
-                raise ValueError(
-                    f"Inversion was called with {tuple(x.shape)} instead of {self.shape}. Use one "
-                    "plain prompt without areas, and no tiled diffusion."
-                )
-            inside = dict(transformer_options or {})
-            if self.lockstep:
-                check_plain(c_concat, control, kwargs)
-                z = x / (1 + t[:, None, None, None] ** 2).sqrt()
-                self.inputs[self._timestep] = z.float().cpu()
-                self.context = c_crossattn.float().cpu()
-                return executor(x, t, c_concat, c_crossattn, control, inside, **kwargs)
-            seen: dict[int, Tensor] = {}
-            inside[KEY] = seen
-            out = executor(x, t, c_concat, c_crossattn, control, inside, **kwargs)
-            self.hidden[self._timestep] = {
-                layer: hidden.to("cpu", self.dtype) for layer, hidden in seen.items()
-            }
-            return out
-
-        def attn1_patch(n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
-            if KEY in extra and (layer := decoder_block(extra)) in self.layers:
-                check_tokens(n, extra)
-                extra[KEY][layer] = n
-            return n, context, value
-
-        patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, apply_model)
+        around_model_calls(patched, STYLEID_KEY, self.run)
         if self.layers and not self.lockstep:
-            patched.set_model_attn1_patch(attn1_patch)
+            patched.set_model_attn1_patch(self.attn1_patch)
+
+    def run(self, executor: Any, call: ModelCall) -> Tensor:
+        self._calls += 1
+        if tuple(call.x.shape) != self.shape:
+            raise ValueError(
+                f"Inversion was called with {tuple(call.x.shape)} instead of {self.shape}. Use one "
+                "plain prompt without areas, and no tiled diffusion."
+            )
+        if self.lockstep:
+            check_plain(call)
+            z = call.x / (1 + call.t[:, None, None, None] ** 2).sqrt()
+            self.inputs[self._timestep] = z.float().cpu()
+            self.context = call.c_crossattn.float().cpu()
+            return call.run(executor)
+        seen: dict[int, Tensor] = {}
+        out = call.with_options({STYLEID_KEY: seen}).run(executor)
+        self.hidden[self._timestep] = {
+            layer: hidden.to("cpu", self.dtype) for layer, hidden in seen.items()
+        }
+        return out
+
+    def attn1_patch(self, n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+        layer = decoder_block(extra)
+        if STYLEID_KEY in extra and layer in self.layers:
+            check_tokens(n, extra)
+            extra[STYLEID_KEY][layer] = n
+        return n, context, value
 
 
-def check_plain(c_concat: Any, control: Any, more: dict[str, Any]) -> None:
-    """Of the model calls of an inversion whose rows run again in lockstep."""
-    if c_concat is not None or control is not None or any(map(torch.is_tensor, more.values())):
+def check_plain(call: ModelCall) -> None:
+    """ValueError unless this call of an inversion can run again beside others, in lockstep."""
+    further = [call.c_concat, call.control, *filter(torch.is_tensor, call.more.values())]
+    if any(each is not None for each in further):
         raise ValueError(
             "Lockstep inverts with the prompt alone, but this model call has a ControlNet or "
             "further inputs (an inpainting or unCLIP checkpoint). Set `features` to cpu_fp16, or "

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ..common.images import match_batch
 from ..host.sampling import PercentRange
-from ..host.x0_guidance import KEY, RestorationGuidance
+from ..host.x0_guidance import GuidanceStep, X0Guidance
 from .operators import Operator, project
 
 
-class NullSpaceGuidance(RestorationGuidance):
+class NullSpaceGuidance(X0Guidance):
     """Makes every prediction of x0 agree with a measurement, and leaves the rest to the model."""
 
     def __init__(
@@ -27,8 +27,8 @@ class NullSpaceGuidance(RestorationGuidance):
         mask: Tensor | None,
     ) -> None:
         """target: B C h w, at the size that is sampled, or the measurement itself."""
-        super().__init__(strength, 1, percent, mask)
-        self.target, self.operator = target, operator
+        super().__init__(percent, mask)
+        self.target, self.operator, self.strength = target, operator, strength
 
     def projected(self, x0: Tensor, unit: str) -> Tensor:
         """x0 with the target's measurement where the mask is."""
@@ -44,13 +44,13 @@ class NullSpaceGuidance(RestorationGuidance):
         target = match_batch(self.target, x0.shape[0], "reference").to(x0)
         if target.shape != x0.shape:
             target = self.operator.invert(target, x0)  # A A+ y is y
-        return project(x0, target, self.operator, self.scale * self.where(x0))
+        return project(x0, target, self.operator, self.strength * self.where(x0))
 
 
 class LatentNullSpace(NullSpaceGuidance):
     """The degradation acts on latents in the model's scale: free of cost."""
 
-    def guide(self, x0: Tensor, coef: float, model: Any) -> Tensor:
+    def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
         return self.projected(x0, "latent cells")
 
 
@@ -61,21 +61,14 @@ class PixelNullSpace(NullSpaceGuidance):
     def __init__(self, target: Tensor, vae: Any, *settings: Any) -> None:
         """target: B 3 H W in 0..1. settings: as NullSpaceGuidance."""
         super().__init__(target, *settings)
-        self.vae = vae
+        self.vae, self.patchers = vae, (vae.patcher,)
 
-    def guide(self, x0: Tensor, coef: float, model: Any) -> Tensor:
+    def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
         mm.throw_exception_if_processing_interrupted()
         in_use = mm.loaded_models(only_currently_used=True)
-        pixels = self.vae.decode(model.process_latent_out(x0).float()).movedim(-1, 1)
+        pixels = self.vae.decode(step.model.process_latent_out(x0).float()).movedim(-1, 1)
         encoded = self.vae.encode(self.projected(pixels, "pixels").movedim(1, -1))
         mm.load_models_gpu(in_use)  # the VAE may have pushed the model out
         # The mask acted on pixels; cells with nothing known keep what the VAE would blur.
         known = torch.as_tensor(self.where(x0)).to(x0) > 0
-        return torch.where(known, model.process_latent_in(encoded).to(x0), x0)
-
-
-def add_null_space(patched: Any, guidance: NullSpaceGuidance) -> None:
-    """Patches a clone. A VAE comes along, so that the host keeps room for it."""
-    patched.set_model_sampler_post_cfg_function(guidance)
-    if isinstance(guidance, PixelNullSpace):
-        patched.set_additional_models(f"{KEY}_{id(guidance)}", [guidance.vae.patcher])
+        return torch.where(known, step.model.process_latent_in(encoded).to(x0), x0)

@@ -443,8 +443,8 @@ def test_interrupt_leaves_no_hook_and_no_features(host, model, branch) -> None:
         handle.remove()
         mm.interrupt_current_processing(False)
     assert not any(module._forward_hooks for module in unet.modules())
-    wrapper = next(iter(patched.wrappers["apply_model"].values()))[0].__self__
-    assert not wrapper._embedded
+    (forget,) = next(iter(patched.callbacks["on_cleanup"].values()))
+    assert not forget.__self__._embedded
     assert torch.equal(sample(host, model, *pair, empty()), plain)
     assert torch.equal(sample(host, patched, *pair, empty()), expected)
 

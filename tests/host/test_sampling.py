@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -272,7 +273,9 @@ def test_spaced_equals_the_hosts_ddpm_on_an_eps_model(eps) -> None:
 
     sigmas = sigmas_for(eps)
     theirs = run(eps, sigmas, ksampler("ddpm", {"noise_sampler": replay()}))
-    ours = run(eps, sigmas, restoration_sampler(samplers()["diffbir_spaced"], noise_sampler=replay()))
+    ours = run(
+        eps, sigmas, restoration_sampler(samplers()["diffbir_spaced"], noise_sampler=replay())
+    )
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-2)
 
 
@@ -714,6 +717,24 @@ def test_the_next_level_is_found_on_and_between_levels() -> None:
 
     levels = torch.tensor([10.0, 4.0, 1.0, 0.0])
     assert [next_sigma(levels, s) for s in (10.0, 6.0, 4.0, 1.0, 0.5)] == [4.0, 4.0, 1.0, 0.0, 0.0]
+
+
+def test_a_guidance_is_told_its_step_of_the_run(eps) -> None:
+    from restoration.host.x0_guidance import GuidanceStep, X0Guidance, add_guidance
+
+    steps: list[GuidanceStep] = []
+
+    class Watching(X0Guidance):
+        def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
+            steps.append(step)
+            return x0
+
+    sigmas, patched = sigmas_for(eps, steps=4), eps.clone()
+    add_guidance(patched, Watching((0.0, 1.0), None))
+    assert torch.equal(run(patched, sigmas), run(eps, sigmas))
+    levels = sigmas.tolist()
+    assert [(s.sigma, s.next_sigma) for s in steps] == list(pairwise(levels))
+    assert all(step.model is eps.model for step in steps)
 
 
 def test_rgb_guidance_brings_its_vae_and_pulls_to_the_picture(eps, vae) -> None:

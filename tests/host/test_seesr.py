@@ -389,12 +389,15 @@ def test_the_warning_also_comes_with_the_custom_sampler(host, seesr, caplog) -> 
         caplog.clear()
         guider.set_cfg(cfg)
         with torch.inference_mode():
-            guider.sample(noisy()[0], empty(), restoration_sampler(samplers()["seesr_ddpm"]), sigmas)
+            guider.sample(
+                noisy()[0], empty(), restoration_sampler(samplers()["seesr_ddpm"]), sigmas
+            )
         assert len(turbo_warnings(caplog)) == expected
 
 
 def test_pasd_and_seesr_on_one_model(host, seesr) -> None:
     """Through one mechanism, in both orders; neither hides the other."""
+    from restoration.host.branch import BranchPatch
     from restoration.pasd.attach import apply_pasd
     from restoration.tests.host.pasd_networks import networks as pasd_networks
     from restoration.tests.host.pasd_networks import sd15
@@ -416,8 +419,8 @@ def test_pasd_and_seesr_on_one_model(host, seesr) -> None:
             assert not torch.allclose(both, call_model(one, *call)[0], atol=1e-3)
         patched = with_pasd(applied(model, seesr))
         sample(host, patched, *pair(), empty())
-        wrappers = [each for keyed in patched.wrappers["apply_model"].values() for each in keyed]
-        assert len(wrappers) == 2 and len({each.__func__ for each in wrappers}) == 1
+        forgetting = [each for keyed in patched.callbacks["on_cleanup"].values() for each in keyed]
+        assert [type(each.__self__) for each in forgetting] == [BranchPatch] * 2
 
 
 def test_two_seesr_patches_on_one_model(host, model, seesr) -> None:

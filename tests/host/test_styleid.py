@@ -319,9 +319,9 @@ def test_what_is_kept_is_what_was_announced(eps, caplog, features, size) -> None
 def test_numbers_of_the_paper_sizes(host) -> None:
     """Hidden states of Stable Diffusion at 512 px: a third of the 33.75 MiB a step of Q, K, V for
     every tensor kept."""
-    from restoration.styleid.run import Layer, stored_bytes
+    from restoration.styleid.run import DecoderAttention, stored_bytes
 
-    layers = [Layer(640, 2)] * 3 + [Layer(320, 1)] * 3
+    layers = [DecoderAttention(640, 2)] * 3 + [DecoderAttention(320, 1)] * 3
     step = 11.25 * 2**20
     assert stored_bytes((1, 4, 64, 64), 50, layers, "cpu_fp16") == 50 * step
     assert stored_bytes((1, 4, 64, 64), 50, layers, "cpu_fp32") == 100 * step
@@ -389,6 +389,19 @@ def test_features_do_not_live_in_the_models_options(eps) -> None:
     ends = [invert(eps, name)[1] for name in ("content", "style")]
     patched, _, _ = apply(eps, *ends)
     assert not tensors(copy.deepcopy(patched.model_options))
+
+
+def test_one_set_of_settings_applied_twice_is_two_patches(eps) -> None:
+    """What a call injects is found by the patch's own key, not by the settings' address."""
+    from comfy.patcher_extension import WrappersMP
+
+    from restoration.styleid.attach import Style, apply_styleid
+
+    ends = [invert(eps, name)[1] for name in ("content", "style")]
+    settings = Style(0.75, 1.5, (6, 7, 8, 9, 10, 11), (0.0, 1.0))
+    once, *_ = apply_styleid(eps, *ends, settings, False)
+    twice, *_ = apply_styleid(once, *reversed(ends), settings, False)
+    assert len(twice.wrappers[WrappersMP.APPLY_MODEL]) == 2
 
 
 # Batches and sizes

@@ -316,10 +316,10 @@ def largest_steps(weighting: Weighting) -> tuple[float, float]:
 
     from comfy.patcher_extension import WrapperExecutor
 
-    from restoration.host.tiled_sampling import TilePlan, _Tiler
+    from restoration.host.tiled_sampling import TiledSampling, TilePlan
 
-    tiler = _Tiler(TilePlan(side, overlap, weighting=weighting))
-    executor = WrapperExecutor.new_executor(calls, [tiler.calc_cond_batch])
+    tiling = TiledSampling(TilePlan(side, overlap, weighting=weighting))
+    executor = WrapperExecutor.new_executor(calls, [tiling.calc_cond_batch])
     (out,) = executor.execute(None, [[]], gradient[None, None], torch.ones(1), {})
     error = (out - gradient)[0, 0]
     borders = torch.zeros(height, width, dtype=torch.bool)
