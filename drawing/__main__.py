@@ -12,9 +12,15 @@ import importlib
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 COMFYUI = Path.home() / "comfy" / "ComfyUI"
+
+
+def module(name: str) -> Any:
+    """A module of the pack, once it is registered."""
+    return importlib.import_module(f"restoration.{name}")
 
 
 def main() -> None:
@@ -23,21 +29,17 @@ def main() -> None:
     if what not in ("workflows", "locales", "thumbnails", "pictures"):
         raise SystemExit(__doc__)
     runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
-
-    def module(name: str) -> object:
-        return importlib.import_module(f"restoration.{name}")
-
     if what == "thumbnails":
-        module("drawing.thumbnails").main(arguments)  # type: ignore[attr-defined]
+        module("drawing.thumbnails").main(arguments)
     elif what == "pictures":
-        module("drawing.help_pictures").main(arguments)  # type: ignore[attr-defined]
+        module("drawing.help.pictures").main(arguments)
     else:
         comfyui = Path(arguments[0]) if arguments else COMFYUI
-        module("tools.comfyui.inprocess").import_comfyui(comfyui)  # type: ignore[attr-defined]
+        module("tools.comfyui.inprocess").import_comfyui(comfyui)
         if what == "workflows":
-            module("drawing.build").write_all()  # type: ignore[attr-defined]
+            module("drawing.build").write_all()
         else:
-            module("drawing.locales").write_english()  # type: ignore[attr-defined]
+            module("drawing.locales").write_english()
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@
 
 The first draws a real photo, damaged as the papers damage theirs (common/degradation.py), over the
 steps of the workflow: no result is shown that nobody has computed. Whoever has the weights makes
-the second from a run's pictures, as `quick_restore` has it from scripts/demo.sh. The photographs come with scikit-image and are in the public
-domain or CC0: coffee, cat, camera, rocket, astronaut, Hubble deep field (see NOTICE).
+the second from a run's pictures, as `quick_restore` has it from scripts/demo.sh. The photographs come
+with scikit-image and are in the public domain or CC0: coffee, cat, camera, rocket, astronaut, Hubble
+deep field (see NOTICE).
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from ..common.degradation import degrade
+from ..common.jpeg import jpeg_round_trip
+from ..registry import presets
+from ..tools.panel import halves, panel
 
 FOLDER = Path(__file__).parent.parent / "workflows"
 SIDE, PHOTO = 512, 356
@@ -36,14 +43,10 @@ def photo(name: str, box: Box | None = None) -> Image.Image:
 
 def damaged(picture: Image.Image, preset: str = "realesrgan", seed: int = 1) -> Image.Image:
     """A quarter of the size with blur, noise and JPEG, as training data is made."""
-    import torch
-
-    from restoration.common.degradation import degrade
-    from restoration.common.jpeg import jpeg_round_trip
-    from restoration.registry import presets
-
     pixels = torch.from_numpy(np.array(picture)).movedim(-1, 0)[None] / 255
-    small = degrade(pixels, presets()[preset], [seed], "quarter_size", jpeg_round_trip, lambda: None)
+    small = degrade(
+        pixels, presets()[preset], [seed], "quarter_size", jpeg_round_trip, lambda: None
+    )
     return Image.fromarray((small[0].movedim(0, -1) * 255).byte().numpy())
 
 
@@ -79,10 +82,8 @@ def gridded(picture: Image.Image) -> Image.Image:
 
 def beside(left: Image.Image, right: Image.Image) -> Image.Image:
     """Two pictures that both go in."""
-    sheet = Image.new("RGB", (SIDE, PHOTO), DARK)
-    for picture, at in ((left, 0), (right, SIDE // 2 + 2)):
-        sheet.paste(ImageOps.fit(picture, (SIDE // 2 - 2, PHOTO)), (at, 0))
-    return sheet
+    both = [("", ImageOps.fit(picture, (SIDE // 2 - 2, PHOTO))) for picture in (left, right)]
+    return panel([both], SIDE, gap=4)
 
 
 @dataclass(frozen=True)
@@ -199,14 +200,12 @@ def fitting(pen: ImageDraw.ImageDraw, text: str) -> ImageFont.FreeTypeFont | Ima
 
 def split(before: Path, after: Path) -> Image.Image:
     """The left half before, the right half after."""
-    result = Image.open(after).convert("RGB")
-    earlier = Image.open(before).convert("RGB").resize(result.size, Image.Resampling.BICUBIC)
-    middle = result.width // 2
-    result.paste(earlier.crop((0, 0, middle, result.height)))
-    result = ImageOps.fit(result, (SIDE, PHOTO), Image.Resampling.LANCZOS)
-    middle = SIDE // 2
-    ImageDraw.Draw(result).line([(middle, 0), (middle, result.height)], "white", 2)
-    return result
+    result, earlier = (Image.open(path).convert("RGB") for path in (after, before))
+    earlier = earlier.resize(result.size, Image.Resampling.BICUBIC)
+    shown = (
+        ImageOps.fit(each, (SIDE, PHOTO), Image.Resampling.LANCZOS) for each in (earlier, result)
+    )
+    return halves(*shown)
 
 
 def save(name: str, picture: Image.Image) -> None:
