@@ -108,8 +108,8 @@ class HintEncoder(nn.Module):
 
 
 def hint_encoder_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Arguments of `HintEncoder` from the keys and shapes of its weights; KeyError where one of
-    the convolutions is missing."""
+    """Arguments of `HintEncoder` from the keys and shapes of its weights; LookupError where one of
+    the convolutions, or its size, is missing."""
     blocks = sum(1 for key in weights if key.startswith("blocks.") and key.endswith(".weight"))
     widths = [weights["conv_in.weight"].shape[0]]
     widths += [weights[f"blocks.{number}.weight"].shape[0] for number in range(1, blocks, 2)]

@@ -98,18 +98,21 @@ def control_part(contents: object, file: str = "The file") -> tuple[StateDict, S
 
 def config_from(control: StateDict, file: str = "The file") -> PASDConfig:
     """The sizes of a control network, which are those of its UNet, from the shapes of its
-    weights. Raises CheckpointError where keys that tell a size are missing."""
+    weights. Raises CheckpointError where keys or dimensions that tell a size are missing."""
 
     def count(pattern: str) -> int:
         found = {match[1] for key in control if (match := re.match(pattern, key))}
         return len(found)
 
-    def shape(key: str) -> tuple[int, ...]:
+    def shape(key: str, dimensions: int = 2) -> tuple[int, ...]:
         if key not in control:
             raise CheckpointError(f"{file} is not {CONTROL_EXPECTED}: it has no {key}. {ADVICE}")
-        return tuple(control[key].shape)
+        found = tuple(control[key].shape)
+        if len(found) < dimensions:
+            raise CheckpointError(f"{file} is not {CONTROL_EXPECTED}: {key} is {found}. {ADVICE}")
+        return found
 
-    levels = range(count(r"down_blocks\.(\d+)\."))
+    levels = range(max(1, count(r"down_blocks\.(\d+)\.")))
     sdxl = "add_embedding.linear_1.weight" in control
     middle = "mid_block.attentions.0"
     return PASDConfig(
@@ -181,7 +184,7 @@ def control_layout(config: PASDConfig, encoder: Mapping[str, Tensor]) -> Shapes:
     prefix, which alone tells the encoder's sizes."""
     try:
         sizes = hint_encoder_config(encoder)
-    except KeyError:  # then the usual ones tell what is missing
+    except LookupError:  # then the usual ones tell what is missing
         sizes = {"rrdb": _has_rrdb(encoder), "heads": True}
     sizes["out_channels"] = config.channels[0]
     return diffusers_controlnet(config, **sizes)

@@ -205,3 +205,19 @@ def test_a_size_that_no_key_tells_gets_a_sentence() -> None:
         CheckpointError, match=r"y\.bin is not .* no mid_block.attentions.0.proj_in"
     ):
         config_from(control, "y.bin")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "conv_in.weight",
+        "down_blocks.1.resnets.0.conv1.weight",
+        "mid_block.attentions.0.proj_in.weight",
+        "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight",
+    ],
+)
+def test_a_weight_without_the_dimension_that_tells_a_size_gets_a_sentence(key: str) -> None:
+    control, _ = control_part(manifest("pasd/manifest_controlnet"))
+    control[key] = torch.empty((), device="meta")
+    with pytest.raises(CheckpointError, match=rf"y\.bin is not .*: {key} is \(\)\. "):
+        config_from(control, "y.bin")

@@ -68,7 +68,7 @@ def identify(
         return _identify(contents, name, metadata or {})
     except CheckpointError:
         raise
-    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         # Sizes are taken from shapes, and a shape may be anything.
         raise CheckpointError(
             f"{name} has keys of one of this pack's files, and shapes of none "
