@@ -29,8 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import gaussian_filter
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
@@ -47,6 +46,7 @@ from restoration.tools.folder.pictures import (  # noqa: E402
     rgb_psnr,
     save_picture,
 )
+from restoration.tools.panel import Labeled, halves, panel  # noqa: E402
 
 WORKFLOW = ROOT / "workflows" / "api" / "quick_restore.json"
 PHOTO = ROOT / "scripts" / "photo" / "degraded.jpg"
@@ -186,51 +186,44 @@ def restore_photo(picture: Picture, fidelity: float, cpu: bool) -> Restored:
 
 
 def ssim(image: Image.Image, reference: Image.Image) -> float:
-    """SSIM of the luma (Wang et al. 2004: Gaussian window, sigma 1.5, cut at 11 x 11)."""
-    x, y = (np.asarray(each.convert("L"), np.float64) for each in (image, reference))
+    """SSIM of the luma as JPEG files have it (full range, 8 bits)."""
+    import torch
 
-    def mean(values: np.ndarray) -> np.ndarray:
-        return gaussian_filter(values, 1.5, radius=5)
+    from restoration.common import metrics
 
-    mx, my = mean(x), mean(y)
-    vx, vy, cov = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    index = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
-    inner = index[5:-5, 5:-5] if min(index.shape) > 10 else index
-    return float(inner.mean())
+    pair = (torch.tensor(np.asarray(each.convert("L")))[None, None] for each in (image, reference))
+    return metrics.ssim(*pair, peak=255).item()
 
 
-def labelled(panels: list[tuple[str, Image.Image]]) -> Image.Image:
-    """The pictures side by side under their labels, and below each its middle, enlarged."""
-    width, height = panels[0][1].size
-    if width > PANEL_WIDTH:
-        width, height = PANEL_WIDTH, max(1, round(height * PANEL_WIDTH / width))
-    gap, bar = 8, 34
-    font = ImageFont.load_default(17)
-    sheet = Image.new(
-        "RGB", ((width + gap) * len(panels) - gap, bar + 2 * height + gap), (24, 24, 24)
-    )
-    draw = ImageDraw.Draw(sheet)
-    for index, (label, picture) in enumerate(panels):
-        left = index * (width + gap)
-        w, h = picture.size
-        zoom = min(w, width) / w / 2.5
-        box = (w / 2 * (1 - zoom), h / 2 * (1 - zoom), w / 2 * (1 + zoom), h / 2 * (1 + zoom))
-        middle = picture.resize((width, height), Image.Resampling.LANCZOS, box)
-        draw.text((left + 6, 7), label, (235, 235, 235), font)
-        sheet.paste(picture.resize((width, height), Image.Resampling.LANCZOS), (left, bar))
-        sheet.paste(middle, (left, bar + height + gap))
-    return sheet
+def rated(image: Image.Image, reference: Image.Image) -> str:
+    """Its figures; SSIM's window does not fit into the smallest pictures."""
+    from restoration.common.metrics import WINDOW
+
+    words = f"{rgb_psnr(image, reference):.2f} dB"
+    if min(reference.size) >= WINDOW:
+        words += f", SSIM {ssim(image, reference):.3f}"
+    return words
 
 
-def split(before: Image.Image, after: Image.Image) -> Image.Image:
-    """The left half before, the right half after, as a thumbnail."""
-    middle = after.width // 2
-    picture = before.copy()
-    picture.paste(after.crop((middle, 0, after.width, after.height)), (middle, 0))
+def side_by_side(panels: list[Labeled]) -> Image.Image:
+    """The pictures under their labels, and below each its middle, enlarged."""
+    gap, width = 8, min(panels[0][1].width, PANEL_WIDTH)
+    middles = [("", middle(picture, width)) for _, picture in panels]
+    return panel([panels, middles], len(panels) * (width + gap) - gap, gap=gap)
+
+
+def middle(picture: Image.Image, width: int) -> Image.Image:
+    """The middle of a picture in its shape, enlarged 2.5 times."""
+    w, h = picture.size
+    zoom = min(w, width) / w / 2.5
+    box = (w / 2 * (1 - zoom), h / 2 * (1 - zoom), w / 2 * (1 + zoom), h / 2 * (1 + zoom))
+    height = max(1, round(h * width / w))
+    return picture.resize((width, height), Image.Resampling.LANCZOS, box)
+
+
+def thumbnail(picture: Image.Image) -> Image.Image:
+    picture = picture.copy()
     picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    middle = picture.width // 2
-    ImageDraw.Draw(picture).line([(middle, 0), (middle, picture.height)], "white", 2)
     return picture
 
 
@@ -253,11 +246,12 @@ def compare(
         clean = reference.resize(after.size, Image.Resampling.BICUBIC)
         print("Against the clean original (PSNR over RGB, SSIM of the luma):")
         for index, (label, picture) in enumerate(panels):
-            rated = f"{rgb_psnr(picture, clean):.2f} dB, SSIM {ssim(picture, clean):.3f}"
-            panels[index] = (f"{label}: {rated}", picture)
-            print(f"  {label.lower():<7} {rated}")
+            figures = rated(picture, clean)
+            panels[index] = (f"{label}: {figures}", picture)
+            print(f"  {label.lower():<7} {figures}")
         panels.append(("Reference", clean))
-    return packed(labelled(panels), "PNG"), packed(split(before, after), "JPEG", quality=85)
+    split = halves(thumbnail(before), thumbnail(after))
+    return packed(side_by_side(panels), "PNG"), packed(split, "JPEG", quality=85)
 
 
 # -- files -----------------------------------------------------------------------------------------
