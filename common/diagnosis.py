@@ -34,7 +34,7 @@ HEAD = 512
 MAX_HEADER = 1 << 24
 """Bytes of a safetensors header. The format allows six times more; published ones have 1/20."""
 MAX_WEIGHTS = 20_000
-"""Of a file; a whole SDXL checkpoint has 2,500."""
+"""The most that a file may have; a whole SDXL checkpoint has 2,500."""
 ENDS = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d{1,20}\s*,\s*(\d{1,20})\s*\]')
 """Where a weight ends, in such a header."""
 

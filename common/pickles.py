@@ -15,7 +15,7 @@ from typing import IO, Any
 from .state_dict import CheckpointError
 
 MAX_STEPS = 700_000
-"""Of a pickle. A published file of 2,000 tensors takes 190,000."""
+"""The most steps that a pickle may take. A published file of 2,000 tensors takes 190,000."""
 CALL_STEPS = 10
 TENSOR_STEPS = 40
 """What a call costs torch's reader, and what a tensor does beyond that, in steps."""
@@ -322,7 +322,7 @@ def _items(thing: Any) -> Sequence[Any]:
 
 
 def _item_bytes(dtype: Any) -> int:
-    """Of a number in newer pickles, which name its type apart from its storage's."""
+    """Bytes of a number in newer pickles, which name its type apart from its storage's."""
     import torch
 
     match = DTYPE.fullmatch(dtype.text) if isinstance(dtype, Name) else None

@@ -115,7 +115,7 @@ def tile_weights(height: int, width: int, weighting: Weighting = "gaussian") -> 
     return torch.outer(gaussian_window(height, midpoint), gaussian_window(width))
 
 
-def normalised_weights(tiles: list[Tile], weighting: Weighting = "gaussian") -> list[Tensor]:
+def normalized_weights(tiles: list[Tile], weighting: Weighting = "gaussian") -> list[Tensor]:
     """One height x width float64 tensor a tile; over all tiles they sum to one at every cell."""
     total = torch.zeros(tiles[0].full_height, tiles[0].full_width, dtype=torch.float64)
     weights = [tile_weights(tile.height, tile.width, weighting) for tile in tiles]

@@ -23,7 +23,7 @@ MAX_DIRECTORY = 1 << 23
 MAX_PICKLE = 1 << 25
 """Bytes of the pickles of a file, without the numbers."""
 END = struct.Struct("<4s4H2LH")
-"""Of an archive, when no comment follows; torch.save writes none."""
+"""What ends an archive, when no comment follows; torch.save writes none."""
 LOCATOR = struct.Struct("<4sLQL")
 END_64 = struct.Struct("<4sQ2H2L4Q")
 LOCAL_HEADER = struct.Struct("<4s5H3L2H")
@@ -44,7 +44,7 @@ class Record:
     """A file in an archive."""
 
     offset: int
-    """Of its header in the archive."""
+    """Where its header begins in the archive."""
     size: int
 
 

@@ -26,9 +26,9 @@ class ControlConfig:
     context_dim: int = 1024
     """Width of the text tokens."""
     in_channels: int = 4
-    """Of the noisy latent."""
+    """Channels of the noisy latent."""
     hint_channels: int = 4
-    """Of the condition latent, which follows the noisy one in the first convolution."""
+    """Channels of the condition latent, which follows the noisy one in the first convolution."""
 
     @property
     def sizes(self) -> UNetSizes:

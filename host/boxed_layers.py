@@ -23,14 +23,14 @@ from torch.nn.functional import silu
 from ..common.feature_map import Box, FeatureMap, MomentSum, attend, boxes, cuts
 
 GROUPS = 32
-"""Of every group normalization in this family."""
+"""Channel groups of every group normalization in this family."""
 HALO = 2
 """Cells around a box that a residual block reads: one for each of its convolutions."""
 
 Compute = Callable[[Box], Tensor]
 """A box of the layer's output -> 1 C h w on the device."""
 Values = Callable[[Tensor], Tensor]
-"""Of the same shape, cell by cell."""
+"""Values in, values of the same shape out, cell by cell."""
 
 
 def identity(values: Tensor) -> Tensor:
@@ -42,16 +42,16 @@ class Layer:
     """One layer over the whole map."""
 
     channels: int
-    """Of its output."""
+    """Channels of its output."""
     compute: Compute
     scale: float = 1.0
-    """Of the output's sides over the source's."""
+    """The output's sides over the source's."""
     keep: bool = True
     """Whether the output is stored, or only its statistics."""
     done_with: tuple[FeatureMap, ...] = ()
     """Maps of the source's size that may be dropped behind the boxes."""
     side: int | None = None
-    """Of a box; None: by the channels."""
+    """The side of a box; None: by the channels."""
 
 
 class BoxedLayers(ABC):

@@ -149,7 +149,7 @@ class BranchPatch(SharedByClones):
 
     @cached_property
     def size(self) -> Size:
-        """Of the picture's latent."""
+        """The size of the picture's latent."""
         return self.pixels.shape[-2] // PIXELS_PER_CELL, self.pixels.shape[-1] // PIXELS_PER_CELL
 
     @cached_property

@@ -119,7 +119,7 @@ class VAEDirection:
     widest: int
     """Channels at full resolution."""
     pixels_per_cell: int
-    """Of the input, along one axis."""
+    """Pixels of the input in a cell of the latent, along one axis."""
     memory: Callable[[int, int], float]
     """Height and width in pixels -> bytes that the host reckons with for such a picture."""
     prepare: Values = identity

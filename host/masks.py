@@ -36,5 +36,5 @@ def blended_by_mask(before: Tensor, after: Tensor, mask: Tensor) -> Tensor:
 
 
 def size_of(value: Tensor) -> Size:
-    """Of ... H W."""
+    """Height and width of ... H W."""
     return value.shape[-2], value.shape[-1]

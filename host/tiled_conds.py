@@ -61,7 +61,7 @@ def _layout(cond: Cond | None) -> object:
 def tile_batches(
     tiles: Sequence[Tile], conds: Sequence[Sequence[Cond] | None], size: int
 ) -> Iterator[list[Tile]]:
-    """Neighbours in the list, at most `size`, in which areas and boxes lie alike."""
+    """Neighbors in the list, at most `size`, in which areas and boxes lie alike."""
     batch: list[Tile] = []
     before: object = None
     for tile in tiles:

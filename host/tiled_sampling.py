@@ -19,7 +19,7 @@ from comfy import model_management as mm
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
-from ..common.tiling import Tile, Weighting, normalised_weights, plan_tiles
+from ..common.tiling import Tile, Weighting, normalized_weights, plan_tiles
 from .memory import is_out_of_memory
 from .patching import SharedByClones
 from .report import announce, show, size_text
@@ -71,7 +71,7 @@ class TiledSampling(SharedByClones):
     def __init__(self, plan: TilePlan, cell: int = 8, node_id: str | None = None) -> None:
         self.wanted, self.cell, self.node_id = plan, cell, node_id
         self._plan = plan
-        """Of the present run: smaller than wanted after running out of memory."""
+        """The plan of the present run: smaller than wanted after running out of memory."""
         self._hints = ForeignHints()
 
     def forget(self, *_: Any) -> None:
@@ -146,7 +146,7 @@ class TiledSampling(SharedByClones):
         tiles = self._plan.tiles(x.shape[-2], x.shape[-1])
         if len(tiles) == 1:
             return call(conds, x, timestep, model_options)
-        weights = dict(zip(tiles, normalised_weights(tiles, self._plan.weighting), strict=True))
+        weights = dict(zip(tiles, normalized_weights(tiles, self._plan.weighting), strict=True))
         controls = controls_of(conds)
         blended = [torch.zeros_like(x) for _ in conds]
         done = 0

@@ -18,7 +18,7 @@ on, one after the other in the rows of every chunk. Every hint, mask and guidanc
 by them. Absent: the whole latent."""
 
 PIXELS_PER_CELL = 8
-"""Of a latent, along one axis."""
+"""Pixels in a cell of a latent, along one axis."""
 
 Options = dict[str, Any]
 Size = tuple[int, int]
@@ -61,7 +61,7 @@ class RowLayout:
     images: int
     """Latents in the batch."""
     full_size: Size | None
-    """Of the whole latent; None where the call does not tell it: an area without tiles."""
+    """The size of the whole latent; None where the call does not tell it: an area without tiles."""
 
     @classmethod
     def of(cls, x: Tensor, options: Options, areas: Sequence[Area | None]) -> RowLayout:

@@ -142,7 +142,7 @@ class StyleIDApply(CheckedNode):
                     step=0.01,
                     tooltip="How much the content decides what goes where. 0.75 is the authors' "
                     "default; 0.3 gives more style, 1 keeps the content best, 0 leaves the layout "
-                    "to the stylised picture itself.",
+                    "to the stylized picture itself.",
                 ),
                 io.Float.Input(
                     "temperature",

@@ -54,7 +54,7 @@ class PASDBranch(ImageBranch):
         return self.pasd.encoder.model(pixels)
 
     def residuals(self, call: BranchCall) -> tuple[list[Tensor], Tensor]:
-        """Of all skips, shallow to deep, and of the middle, before they are scaled."""
+        """The residuals of all skips, shallow to deep, and of the middle, before they are scaled."""
         return self.pasd.control.model(
             call.x, call.timesteps, call.context, call.hint, call.y, call.options
         )

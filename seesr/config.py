@@ -26,7 +26,7 @@ class SeeSRConfig:
 
     channels: tuple[int, ...] = (320, 640, 1280, 1280)
     num_res_blocks: int = 2
-    """Of every level of the encoder; the decoder has one more."""
+    """Residual blocks of every level of the encoder; the decoder has one more."""
     transformers: tuple[bool, ...] = (True, True, True, False)
     """Which levels have them; the middle always has one."""
     context_dim: int = 1024

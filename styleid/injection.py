@@ -9,7 +9,7 @@ from torch import Tensor
 from .inversion import Convention
 
 DECODER_BLOCKS = 12
-"""Of Stable Diffusion 1.x and 2.x. Blocks 0 to 2 have no attention."""
+"""The decoder blocks of Stable Diffusion 1.x and 2.x. Blocks 0 to 2 have no attention."""
 
 LAYERS = (6, 7, 8, 9, 10, 11)
 """The paper's choice: the decoder's last six self-attentions."""

@@ -86,7 +86,7 @@ def prediction_of(model: Any) -> Prediction:
 def stored_bytes(
     shape: Sequence[int], steps: int, layers: Sequence[DecoderAttention], features: FeatureMode
 ) -> int:
-    """Of what an inversion will keep. shape: of the latent."""
+    """Bytes of what an inversion will keep. shape: of the latent."""
     rows, _, height, width = shape
     if features == "lockstep":
         return math.prod(shape) * torch.float32.itemsize * steps
@@ -179,7 +179,7 @@ class Recorder(SharedByClones):
         self._calls = 0
 
     def begin(self, timestep: int) -> None:
-        """Of a step; everything until `end` belongs to it."""
+        """Enters a step; everything until `end` belongs to it."""
         self._timestep, self._calls = timestep, 0
 
     def end(self) -> None:

@@ -32,7 +32,7 @@ def tiles() -> Image.Image:
     outlined = ImageEnhance.Brightness(photo).enhance(0.75)
     draw = ImageDraw.Draw(outlined)
     mixed = torch.zeros(3, height, width, dtype=torch.float64)
-    shares = tiling.normalised_weights(plan)
+    shares = tiling.normalized_weights(plan)
     for index, (tile, share) in enumerate(zip(plan, shares, strict=True)):
         color, inset = COLORS[index % len(COLORS)], 3 * (index % 2)
         left, top = tile.x * cell + inset, tile.y * cell + inset

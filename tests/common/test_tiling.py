@@ -12,7 +12,7 @@ from restoration.common.tiling import (
     gaussian_window,
     hann_window,
     map_tiles,
-    normalised_weights,
+    normalized_weights,
     plan_tiles,
     tile_starts,
     tile_weights,
@@ -30,7 +30,7 @@ def test_tiles_cover_every_cell_and_weights_sum_to_one(plan, weighting) -> None:
     overlap = min(overlap, size - 1, max(0, size - 8))  # keep the number of tiles bounded
     tiles = plan_tiles(height, width, size, overlap)
     total = torch.zeros(height, width, dtype=torch.float64)
-    for tile, weight in zip(tiles, normalised_weights(tiles, weighting), strict=True):
+    for tile, weight in zip(tiles, normalized_weights(tiles, weighting), strict=True):
         assert weight.shape == (tile.height, tile.width)
         assert tile.y >= 0 and tile.y + tile.height <= height
         assert tile.x >= 0 and tile.x + tile.width <= width

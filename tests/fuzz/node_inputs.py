@@ -19,7 +19,7 @@ from restoration.tests.host import pasd_networks, seesr_networks
 from restoration.tests.host.networks import SMALL, conditioning, sample, seeded_input, tiny_vae
 
 HEIGHT, WIDTH = 8, 12
-"""Of the latent."""
+"""Cells of the latent."""
 REFUSALS = (ValueError, FileNotFoundError)
 COSTLY = ("steps", "repeat", "count", "levels", "multiple", "tile", "side", "upscale", "size")
 """Numbers whose upper end is time or memory, not a rule: drawn near their lower end."""

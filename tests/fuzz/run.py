@@ -21,9 +21,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 20.0
-"""Of a case. A case that cannot even be interrupted is ended, with its process, after twice that."""
+"""Seconds for a case. One that cannot even be interrupted is ended, with its process, after twice that."""
 START_S = 180.0
-"""Of a worker: ComfyUI and the small networks."""
+"""Seconds until a worker is ready: ComfyUI and the small networks."""
 MEMORY = 3 << 30
 """Address space of a worker beyond what it has when it starts."""
 SHOWN = 12

@@ -142,7 +142,7 @@ def by_hand(
     from comfy.ldm.modules.diffusionmodules.openaimodel import Upsample, timestep_embedding
 
     def share(h: Tensor) -> Tensor:
-        """Of the patch, at the resolution of h."""
+        """The mask of the patch, at the resolution of h."""
         if mask is None:
             return torch.ones(())
         latent = interpolate(mask[None, None], x.shape[-2:], mode="area")

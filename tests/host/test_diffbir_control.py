@@ -594,7 +594,7 @@ def test_one_tile_is_the_untiled_run(host, model, control) -> None:
 
 def test_tiles_crop_hint_mask_and_area_and_are_blended(model, control) -> None:
     """Against tiles cut and blended by hand."""
-    from restoration.common.tiling import normalised_weights, plan_tiles
+    from restoration.common.tiling import normalized_weights, plan_tiles
 
     height, width = 20, 18
     x, timesteps = noisy(1, height, width)
@@ -603,7 +603,7 @@ def test_tiles_crop_hint_mask_and_area_and_are_blended(model, control) -> None:
     (found,) = call_model(tiled(model, 8, 3), x, timesteps, positive)
     tiles = plan_tiles(height, width, 8, 3)
     expected = torch.zeros_like(x)
-    for tile, weight in zip(tiles, normalised_weights(tiles), strict=True):
+    for tile, weight in zip(tiles, normalized_weights(tiles), strict=True):
         part, _ = apply(control, cropped(hint, tile), mask=tile.crop(mask))
         (eps,) = call_model(model, tile.crop(x), timesteps, part)
         tile.crop(expected).add_(eps * weight.float())
@@ -627,7 +627,7 @@ def test_an_area_inside_tiles_is_mapped(model, control) -> None:
 
 def test_masked_prompts_under_tiles(model, control) -> None:
     """Core's Conditioning Set Mask: each tile sees its part of every entry's mask."""
-    from restoration.common.tiling import normalised_weights, plan_tiles
+    from restoration.common.tiling import normalized_weights, plan_tiles
 
     x, timesteps = noisy(1, 16, 8)
     hint, left = latent(1, 16, 8), torch.rand(1, 16, 8) + 0.1
@@ -642,7 +642,7 @@ def test_masked_prompts_under_tiles(model, control) -> None:
     (found,) = call_model(tiled(model, 8, 2), x, timesteps, positive)
     tiles = plan_tiles(16, 8, 8, 2)
     expected = torch.zeros_like(x)
-    for tile, weight in zip(tiles, normalised_weights(tiles), strict=True):
+    for tile, weight in zip(tiles, normalized_weights(tiles), strict=True):
         before = (entries(tile.crop(left)), plain()[1])
         part, _ = apply(control, cropped(hint, tile), before=before)
         (eps,) = call_model(model, tile.crop(x), timesteps, part)

@@ -147,7 +147,7 @@ def run(
         )
 
 
-def stylised(
+def stylized(
     model, features: str = "cpu_fp32", content: Any = "content", style: Any = "style", **given: Any
 ) -> Tensor:
     """The whole method."""
@@ -164,9 +164,9 @@ def stylised(
 
 
 def x0s(*args: Any, **given: Any) -> list[Tensor]:
-    """The predictions of every step of `stylised`."""
+    """The predictions of every step of `stylized`."""
     seen: list[Tensor] = []
-    stylised(*args, callback=lambda i, x0, x, total: seen.append(x0.clone()), **given)
+    stylized(*args, callback=lambda i, x0, x, total: seen.append(x0.clone()), **given)
     return seen
 
 
@@ -176,11 +176,11 @@ def close(found: Tensor, expected: Tensor, share: float = 1e-5) -> None:
 
 
 def test_fidelity_moves_gamma_to_its_ends(eps) -> None:
-    whole = stylised(eps)
-    assert torch.equal(stylised(eps, fidelity=0.5), whole)
+    whole = stylized(eps)
+    assert torch.equal(stylized(eps, fidelity=0.5), whole)
     for fidelity, gamma in ((0.0, 0.0), (0.25, 0.375), (0.75, 0.875), (1.0, 1.0)):
-        found = stylised(eps, fidelity=fidelity)
-        assert torch.equal(found, stylised(eps, gamma=gamma)), fidelity
+        found = stylized(eps, fidelity=fidelity)
+        assert torch.equal(found, stylized(eps, gamma=gamma)), fidelity
         assert not torch.equal(found, whole)
 
 
@@ -287,13 +287,13 @@ def test_only_the_chosen_blocks_change(eps) -> None:
 def test_memory_modes_agree(model, convention, cfg) -> None:
     """float16 within a thousandth of the largest value, the other two within float32's rounding."""
     found = {
-        mode: stylised(model, mode, convention=convention, cfg=cfg, steps=4, negative=text("bad"))
+        mode: stylized(model, mode, convention=convention, cfg=cfg, steps=4, negative=text("bad"))
         for mode in MODES
     }
     close(found["lockstep"], found["cpu_fp32"], 3e-5)
     close(found["cpu_fp16"], found["cpu_fp32"], 1e-3)
     assert not torch.equal(found["cpu_fp16"], found["cpu_fp32"])
-    plain = stylised(model, convention=convention, cfg=cfg, steps=4, layers="")
+    plain = stylized(model, convention=convention, cfg=cfg, steps=4, layers="")
     assert (found["cpu_fp32"] - plain).abs().max() > 0.05 * plain.abs().max()
 
 
@@ -411,9 +411,9 @@ def test_one_set_of_settings_applied_twice_is_two_patches(eps) -> None:
 @pytest.mark.parametrize("styles", [1, 3])
 def test_one_style_or_one_each_for_a_batch_of_contents(eps, features, styles) -> None:
     contents, style = latent("content", 3), latent("style", styles)
-    together = stylised(eps, features, contents, style, cfg=3.0, negative=text("bad"))
+    together = stylized(eps, features, contents, style, cfg=3.0, negative=text("bad"))
     for row in range(3):
-        alone = stylised(
+        alone = stylized(
             eps,
             features,
             {"samples": contents["samples"][row : row + 1]},
@@ -434,7 +434,7 @@ def test_rows_that_do_not_go_up_are_refused(eps) -> None:
 @pytest.mark.parametrize("size", [(8, 24), (24, 24), (7, 9)], ids=str)
 def test_style_may_have_another_size(eps, size) -> None:
     style = latent("style", 1, *size)
-    out = stylised(eps, "cpu_fp32", "content", style)
+    out = stylized(eps, "cpu_fp32", "content", style)
     assert out.shape == (1, 4, HEIGHT, WIDTH) and torch.isfinite(out).all()
     ends = [invert(eps, each, "lockstep")[1] for each in (latent("content"), style)]
     sentence = f"one size; the latents are {WIDTH}x{HEIGHT} and {size[1]}x{size[0]}"
@@ -444,7 +444,7 @@ def test_style_may_have_another_size(eps, size) -> None:
 
 def test_content_of_an_odd_size(eps) -> None:
     odd = [latent(name, 1, 11, 13) for name in ("content", "style")]
-    close(stylised(eps, "lockstep", *odd), stylised(eps, "cpu_fp32", *odd), 3e-5)
+    close(stylized(eps, "lockstep", *odd), stylized(eps, "cpu_fp32", *odd), 3e-5)
 
 
 # What may take part
@@ -452,17 +452,17 @@ def test_content_of_an_odd_size(eps) -> None:
 
 @pytest.mark.parametrize("features", ["cpu_fp32", "lockstep"])
 def test_cfg_with_equal_prompts_is_cfg_1(model, features) -> None:
-    close(stylised(model, features, cfg=3.0), stylised(model, features), 3e-5)
+    close(stylized(model, features, cfg=3.0), stylized(model, features), 3e-5)
 
 
 @pytest.mark.parametrize("features", ["cpu_fp32", "lockstep"])
 def test_prompts_of_other_lengths(eps, features) -> None:
     """Also beside the empty prompt's rows, which are shorter."""
     long = conditioning(seeded_input(3, "long", 1, 21, SMALL["context_dim"]))
-    out = stylised(eps, features, positive=long, negative=text("bad"), cfg=2.0)
-    assert not torch.allclose(out, stylised(eps, features))
+    out = stylized(eps, features, positive=long, negative=text("bad"), cfg=2.0)
+    assert not torch.allclose(out, stylized(eps, features))
     other = "lockstep" if features == "cpu_fp32" else "cpu_fp32"
-    close(out, stylised(eps, other, positive=long, negative=text("bad"), cfg=2.0), 3e-5)
+    close(out, stylized(eps, other, positive=long, negative=text("bad"), cfg=2.0), 3e-5)
 
 
 @pytest.mark.parametrize("both", [True, False])
@@ -480,9 +480,9 @@ def test_controlnet_steers_the_stylised_rows_only(host, eps, both) -> None:
     }
     if both:
         prompts["negative"][0][1]["control"] = prompts["positive"][0][1]["control"]
-    stored = stylised(eps, "cpu_fp32", cfg=2.0, **prompts)
-    close(stylised(eps, "lockstep", cfg=2.0, **prompts), stored, 3e-5)
-    plain = stylised(eps, "cpu_fp32", cfg=2.0, positive=text("good"), negative=text("bad"))
+    stored = stylized(eps, "cpu_fp32", cfg=2.0, **prompts)
+    close(stylized(eps, "lockstep", cfg=2.0, **prompts), stored, 3e-5)
+    plain = stylized(eps, "cpu_fp32", cfg=2.0, positive=text("good"), negative=text("bad"))
     assert not torch.allclose(stored, plain)
 
 
@@ -494,17 +494,17 @@ def test_a_lora_reaches_queries_keys_and_values(eps) -> None:
     }
     lora = eps.clone()
     lora.add_patches({name: ("diff", value) for name, value in weights.items()})
-    stored = stylised(lora, "cpu_fp32")
-    close(stylised(lora, "lockstep"), stored, 3e-5)
-    assert not torch.allclose(stored, stylised(eps, "cpu_fp32"))
+    stored = stylized(lora, "cpu_fp32")
+    close(stylized(lora, "lockstep"), stored, 3e-5)
+    assert not torch.allclose(stored, stylized(eps, "cpu_fp32"))
 
 
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "dpm_2", "dpmpp_2m", "lms"])
 def test_samplers_that_add_no_noise(eps, sampler) -> None:
     """dpm_2 calls between the listed steps: it gets what is nearest."""
-    out = stylised(eps, sampler=sampler, steps=6)
+    out = stylized(eps, sampler=sampler, steps=6)
     assert torch.isfinite(out).all()
-    euler = stylised(eps, steps=6)
+    euler = stylized(eps, steps=6)
     assert torch.equal(out, euler) == (sampler == "ddim")
 
 
@@ -523,7 +523,7 @@ def test_off_is_the_plain_model_bit_for_bit(eps) -> None:
 
 
 def test_range_is_that_part_of_the_run(eps) -> None:
-    """Of four steps at 751, 501, 251 and 1, the second half."""
+    """The second half of four steps at 751, 501, 251 and 1."""
     plain, late = x0s(eps, steps=4, layers=""), x0s(eps, steps=4, start_percent=0.5)
     same = [torch.equal(a, b) for a, b in zip(plain, late, strict=True)]
     assert same == [True, True, False, False] or same == [True, False, False, False], same
@@ -560,7 +560,7 @@ def test_the_source_model_and_latent_stay_as_they_were(eps) -> None:
     before = picture["samples"].clone()
     _, start, sigmas = apply(eps, invert(eps, picture)[1], invert(eps, "style")[1])
     plain = run(eps, start, sigmas)
-    stylised(eps, "lockstep")
+    stylized(eps, "lockstep")
     out, _ = invert(eps, picture)
     assert torch.equal(run(eps, start, sigmas), plain)
     assert (eps.model_options, eps.wrappers) == (options, wrappers)
@@ -676,8 +676,14 @@ def test_other_models_are_refused_by_what_they_are(host, eps) -> None:
         ({"layers": "2,6"}, "names 2, but this model has self-attention in the blocks"),
         ({"layers": "6-11"}, "expected decoder blocks from 3 to 11"),
         ({"steps": 501}, "501 steps; it takes 2 to 500"),
-        ({"latent": {"samples": torch.zeros(1, 4, 8, 8)}}, "is empty.*Connect VAE Encode"),
-        ({"latent": {"samples": torch.ones(1, 4, 1, 8, 8)}}, "is not that of pictures"),
+        (
+            {"latent": {"samples": torch.zeros(1, 4, 8, 8)}},
+            "that of an empty picture.*Connect VAE Encode",
+        ),
+        (
+            {"latent": {"samples": torch.ones(1, 4, 1, 8, 8)}},
+            r"has the shape .*that of pictures is \(batch",
+        ),
     ],
 )
 def test_wrong_settings_get_a_sentence(eps, given, sentence) -> None:

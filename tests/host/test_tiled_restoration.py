@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from restoration.common.tiling import Tile, Weighting, normalised_weights, plan_tiles
+from restoration.common.tiling import Tile, Weighting, normalized_weights, plan_tiles
 from restoration.tests.host.networks import (
     SMALL,
     call_model,
@@ -63,7 +63,7 @@ def blended(call: Any, x: Tensor) -> Tensor:
     """By hand: call(tile) gives the prediction of one tile alone."""
     tiles = plan_tiles(*x.shape[-2:], SIDE, OVERLAP)
     expected = torch.zeros_like(x)
-    for tile, weight in zip(tiles, normalised_weights(tiles), strict=True):
+    for tile, weight in zip(tiles, normalized_weights(tiles), strict=True):
         tile.crop(expected).add_(call(tile) * weight.float())
     return expected
 
@@ -557,6 +557,6 @@ def test_the_node_speaks_pixels(host, model) -> None:
     torch.testing.assert_close(
         found, call_model(by_hand, x, timesteps, conditioning(text()))[0], **CLOSE
     )
-    assert TiledRestoration.validate_inputs(256, 64) is True
-    refused = TiledRestoration.validate_inputs(256, 256)
-    assert "tile_overlap is 256 and tile_size 256: the overlap must be smaller" in refused
+    assert TiledRestoration.validate_inputs(tile_size=256, tile_overlap=64) is True
+    refused = TiledRestoration.validate_inputs(tile_size=256, tile_overlap=256)
+    assert "tile_overlap is 256 and tile_size 256: the overlap must be 0 or more" in refused

@@ -199,7 +199,7 @@ def convert(
     """Writes one safetensors from published files, and its sha256 beside it.
 
     All or nothing: a run that is cut off leaves no half file, and the next one finishes it. A
-    file made from the same sources is recognised and left alone; any other is replaced only with
+    file made from the same sources is recognized and left alone; any other is replaced only with
     `force`, and a source never. say: hears what takes a while. Raises CheckpointError.
     """
     say("Reading ...")
