@@ -186,8 +186,7 @@ def control_layout(config: PASDConfig, encoder: Mapping[str, Tensor]) -> Shapes:
         sizes = hint_encoder_config(encoder)
     except LookupError:  # then the usual ones tell what is missing
         sizes = {"rrdb": _has_rrdb(encoder), "heads": True}
-    sizes["out_channels"] = config.channels[0]
-    return diffusers_controlnet(config, **sizes)
+    return diffusers_controlnet(config, **{**sizes, "out_channels": config.channels[0]})
 
 
 def _has_rrdb(encoder: Mapping[str, Any]) -> bool:
