@@ -182,14 +182,19 @@ def test_what_is_done_is_written_down_when_nobody_reads_on(fake, workflow, photo
 # What became of results since
 
 
-@pytest.mark.parametrize("damage", ["half", "empty", "text", "missing"])
+@pytest.mark.parametrize("damage", ["half", "end", "empty", "text", "missing"])
 def test_a_result_that_is_no_picture_any_more_is_done_again(
     run, fake, photos, tmp_path, damage
 ) -> None:
     assert run(photos) == 0
     result = tmp_path / "out" / "b.png"
     good = result.read_bytes()
-    damaged = {"half": good[: len(good) // 2], "empty": b"", "text": b"no picture"}
+    damaged = {
+        "half": good[: len(good) // 2],
+        "end": good[:-30],  # its beginning still says what it is
+        "empty": b"",
+        "text": b"no picture",
+    }
     result.unlink()
     if damage in damaged:
         result.write_bytes(damaged[damage])
