@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from restoration.common.images import from_image
 from restoration.tests.host.networks import seeded_input, seeded_weights
 
 pytestmark = pytest.mark.host
@@ -70,15 +71,16 @@ def latent(height: int, width: int, batch: int = 1) -> Tensor:
 
 
 def encode(vae: Any, pixels: Tensor, tile_size: int) -> Tensor:
-    from restoration.nodes.vae import TiledVAEEncodeExact
+    """Also with tiles smaller than the node offers."""
+    from restoration.host.exact_vae import encode_exact
 
-    return TiledVAEEncodeExact.execute(pixels, vae, tile_size).result[0]["samples"]
+    return encode_exact(vae, from_image(pixels, "pixels")[0], tile_size)
 
 
 def decode(vae: Any, samples: Tensor, tile_size: int) -> Tensor:
-    from restoration.nodes.vae import TiledVAEDecodeExact
+    from restoration.host.exact_vae import decode_exact
 
-    return TiledVAEDecodeExact.execute({"samples": samples}, vae, tile_size).result[0]
+    return decode_exact(vae, samples, tile_size)
 
 
 @contextmanager
@@ -141,6 +143,16 @@ def test_batches_gray_and_alpha(vae) -> None:
     gray = pixels[..., :1]
     assert torch.equal(encode(vae, gray, 32), encode(vae, gray.expand(-1, -1, -1, 3), 32))
     assert_same(decode(vae, latent(9, 7, batch=2), 32), vae.decode(latent(9, 7, batch=2)))
+
+
+def test_the_nodes_are_this(vae) -> None:
+    from restoration.nodes.vae import TiledVAEDecodeExact, TiledVAEEncodeExact
+
+    pixels, samples = picture(96, 80), latent(12, 11)
+    (encoded,) = TiledVAEEncodeExact.execute(pixels, vae, 64).result
+    (decoded,) = TiledVAEDecodeExact.execute({"samples": samples}, vae, 64).result
+    assert torch.equal(encoded["samples"], encode(vae, pixels, 64))
+    assert torch.equal(decoded, decode(vae, samples, 64))
 
 
 def test_statistics_of_the_tile_alone_would_show(vae, monkeypatch) -> None:
