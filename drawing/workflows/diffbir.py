@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from ..graph import (
-    CARDS,
-    DIAL,
-    DIALS,
-    VAE_NODES,
-    Graph,
-    Slot,
-    before_and_after,
-    fidelity_dial,
-    files_note,
-)
+from ..graph import Graph, Node, Slot
+from ..notes import CARDS, DIAL, DIALS, files_note
+from ..parts import VAE_NODES, before_and_after, encoded, fidelity_dial, sampled
 
 BASE_V2 = "v2-1_512-ema-pruned.safetensors"
 BASE_V21 = "sd2.1-base-zsnr-laionaes5.ckpt"
+DETECTOR = "face_detection_yunet_2023mar.onnx"
 SEED = 231
 """The authors' seed; ComfyUI draws other noise from it than their program."""
 
@@ -68,11 +62,8 @@ def load_models(g: Graph, version: Version) -> Loaded:
             sampler = g.add("RestorationSampler", sampler_name="diffbir_spaced")
         g.column()
         prompt = g.add("RestorationPrompt", style=version.style)
-        texts = [
-            g.add("CLIPTextEncode", title, clip=base[1], text=prompt[index])
-            for index, title in enumerate(("Positive prompt", "Negative prompt"))
-        ]
-    return Loaded(model, base[2], control[0], texts[0][0], texts[1][0], sampler[0], sigmas[0])
+        positive, negative = encoded(g, base[1], (prompt[0], prompt[1]))
+    return Loaded(model, base[2], control[0], positive, negative, sampler[0], sigmas[0])
 
 
 DIAL_DIFFBIR = DIAL + (
@@ -87,7 +78,7 @@ def diffuse(
     picture: Slot,
     cfg: float,
     fidelity: Slot,
-    tiles: dict[str, int] | None = None,
+    tiles: dict[str, Any] | None = None,
 ) -> Slot:
     """Stage 2: the cleaned picture steers the sampling of a new one. tiles: settings of Tiled
     Restoration; the VAE then works in tiles too."""
@@ -115,43 +106,40 @@ def diffuse(
         seed=SEED,
         start="noise",
     )
-    sampled = g.add(
-        "SamplerCustomAdvanced",
-        noise=noise[0],
-        guider=guider[0],
-        sampler=loaded.sampler,
-        sigmas=loaded.sigmas,
-        latent_image=latent[0],
+    result = sampled(g, noise, guider, loaded.sampler, loaded.sigmas, latent[0])
+    return g.add(decoder, samples=result, vae=loaded.vae)[0]
+
+
+def clean_first(g: Graph, photo: Slot, stage1: str, factor: float) -> Node:
+    """The order of BSRNet and SCUNet: clean the photo as it is, then bring it to working size, which
+    is Prepare Restoration, the node returned. factor: of the photo, whatever stage 1 enlarges."""
+    network = g.add("UpscaleModelLoader", model_name=stage1)
+    clean = g.add("DegradationRemover", image=photo, upscale_model=network[0])
+    return g.add(
+        "RestorationPrepare",
+        image=clean[0],
+        upscale_by=factor,
+        min_side=512,
+        multiple=64,
+        fit="black",
+        original=photo,
     )
-    return g.add(decoder, samples=sampled[0], vae=loaded.vae)[0]
 
 
-def _clean_first(
+def _restore(
     g: Graph,
     version: Version,
     stage1: str,
     factor: float,
     prefix: str,
-    tiles: dict[str, int] | None = None,
+    tiles: dict[str, Any] | None = None,
 ) -> None:
-    """The order of BSRNet and SCUNet: clean the photo as it is, then bring it to working size.
-    factor: of the photo, whatever stage 1 enlarges."""
     with g.group("1  Your photo"):
         photo = g.add("LoadImage", image="example.png")
         dial = fidelity_dial(g)
     loaded = load_models(g, version)
     with g.group("3  Stage 1: remove degradation"):
-        network = g.add("UpscaleModelLoader", model_name=stage1)
-        clean = g.add("DegradationRemover", image=photo[0], upscale_model=network[0])
-        ready = g.add(
-            "RestorationPrepare",
-            image=clean[0],
-            upscale_by=factor,
-            min_side=512,
-            multiple=64,
-            fit="black",
-            original=photo[0],
-        )
+        ready = clean_first(g, photo[0], stage1, factor)
     with g.group("4  Stage 2: diffusion"):
         decoded = diffuse(g, loaded, ready[0], version.cfg, dial, tiles)
         done = g.add("RestorationFinish", image=decoded, info=ready[1], fidelity=dial)
@@ -174,7 +162,7 @@ def upscale_v2(g: Graph) -> None:
         "more stable colors and a little less detail. More faithful and smoother: put **Latent Image Guidance** between *Load Checkpoint* and "
         "*CFGGuider*.\n"
     )
-    _clean_first(g, V2, "BSRNet.pth", 4.0, "diffbir_v2")
+    _restore(g, V2, "BSRNet.pth", 4.0, "diffbir_v2")
 
 
 def upscale_4k_tiled(g: Graph) -> None:
@@ -192,7 +180,7 @@ def upscale_4k_tiled(g: Graph) -> None:
         "- `cfg` in *CFGGuider*: 4. Lower is calmer, 1 is twice as fast.\n"
     )
     tiles = {"tile_size": 512, "tile_overlap": 256}
-    _clean_first(g, V2, "BSRNet.pth", 4.0, "diffbir_4k", tiles)
+    _restore(g, V2, "BSRNet.pth", 4.0, "diffbir_4k", tiles)
 
 
 def denoise(g: Graph) -> None:
@@ -209,7 +197,7 @@ def denoise(g: Graph) -> None:
         "- `cfg` in *CFGGuider*: 4. Lower is calmer, 1 is fastest.\n\n"
         "`steps` in *Restoration Sigmas*: 20 is quick and a little smoother.\n"
     )
-    _clean_first(g, V2, "scunet_color_real_psnr.pth", 1.0, "diffbir_denoise")
+    _restore(g, V2, "scunet_color_real_psnr.pth", 1.0, "diffbir_denoise")
 
 
 def upscale_v21(g: Graph) -> None:
@@ -261,7 +249,7 @@ def face(g: Graph) -> None:
             "v2.pth",
             "BSRNet.pth",
             "face_swinir_v1.ckpt",
-            "face_detection_yunet_2023mar.onnx",
+            DETECTOR,
         )
         + "The last file and the package `opencv-python-headless` are for finding faces. Without "
         "them: right click on the photo, **Open in MaskEditor**, paint over each face.\n\n"
@@ -277,17 +265,7 @@ def face(g: Graph) -> None:
         dial = fidelity_dial(g)
     loaded = load_models(g, V2)
     with g.group("3  Background"):
-        network = g.add("UpscaleModelLoader", model_name="BSRNet.pth")
-        clean = g.add("DegradationRemover", image=photo[0], upscale_model=network[0])
-        ready = g.add(
-            "RestorationPrepare",
-            image=clean[0],
-            upscale_by=2.0,
-            min_side=512,
-            multiple=64,
-            fit="black",
-            original=photo[0],
-        )
+        ready = clean_first(g, photo[0], "BSRNet.pth", 2.0)
         g.column()
         decoded = diffuse(g, loaded, ready[0], V2.cfg, dial)
         background = g.add("RestorationFinish", image=decoded, info=ready[1])
@@ -301,6 +279,7 @@ def face(g: Graph) -> None:
             multiple=1,
         )
         crops = g.add("RestorationFaceCrop", image=enlarged[0], mask=photo[1])
+        crops.models += (DETECTOR,)
         network = g.add("UpscaleModelLoader", model_name="face_swinir_v1.ckpt")
         clean = g.add("DegradationRemover", image=crops[0], upscale_model=network[0])
         g.column()

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from ..graph import (
-    CARDS,
-    DIAL,
-    DIALS,
-    VAE_NODES,
-    Graph,
-    Slot,
-    before_and_after,
-    fidelity_dial,
-    files_note,
-)
+from ..graph import Graph, Slot
+from ..notes import CARDS, DIAL, DIALS, files_note
+from ..parts import TITLES, VAE_NODES, before_and_after, encoded, fidelity_dial, sampled
 
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 TOONYOU = "toonyou_beta3.safetensors"
@@ -34,6 +27,8 @@ class Release:
     cfg: float = 9.0
     strength: float = 1.0
     min_side: int = 768
+    start: str = "pasd"
+    """`pasd`: from the photo under noise. `noise`: without it."""
 
     @property
     def unet(self) -> str:
@@ -52,7 +47,7 @@ FULL = Release("pasd/checkpoint-100000")
 LIGHT = Release("pasd_light/checkpoint-120000")
 STYLE = Release("pasd/checkpoint-100000", base=TOONYOU)
 COLOR = Release("pasd_color/checkpoint-180000", style="pasd_colorization")
-XL = Release("PASD-SDXL/checkpoint-200000", SDXL, "pasd_sdxl", 25, 7.0, 0.8, 1280)
+XL = Release("PASD-SDXL/checkpoint-200000", SDXL, "pasd_sdxl", 25, 7.0, 0.8, 1280, "noise")
 
 
 @dataclass
@@ -106,18 +101,14 @@ def _prepare(g: Graph, release: Release, picture: Slot, factor: float) -> tuple[
 
 def _texts(g: Graph, release: Release, loaded: Loaded) -> list[Slot]:
     """Positive and negative; SDXL is also told a size, by its authors that of the picture."""
-    titles, texts = ("Positive prompt", "Negative prompt"), []
-    for title, text in zip(titles, loaded.prompts, strict=True):
-        if release is XL:
-            names = ("width", "height", "target_width", "target_height")
-            sides = dict.fromkeys(names, release.min_side)
-            node = g.add(
-                "CLIPTextEncodeSDXL", title, clip=loaded.clip, text_g=text, text_l=text, **sides
-            )
-        else:
-            node = g.add("CLIPTextEncode", title, clip=loaded.clip, text=text)
-        texts.append(node[0])
-    return texts
+    if release is not XL:
+        return encoded(g, loaded.clip, loaded.prompts)
+    names = ("width", "height", "target_width", "target_height")
+    sides: dict[str, Any] = dict.fromkeys(names, release.min_side)
+    return [
+        g.add("CLIPTextEncodeSDXL", title, clip=loaded.clip, text_g=text, text_l=text, **sides)[0]
+        for title, text in zip(TITLES, loaded.prompts, strict=True)
+    ]
 
 
 def _diffuse(
@@ -126,10 +117,9 @@ def _diffuse(
     loaded: Loaded,
     picture: Slot,
     texts: list[Slot],
-    start: str,
-    tiles: dict[str, int] | None = None,
+    tiles: dict[str, Any] | None = None,
 ) -> Slot:
-    """The picture steers the sampling of a new one, which starts from it (`pasd`) or noise. tiles:
+    """The picture steers the sampling of a new one, which starts from it or from noise. tiles:
     settings of Tiled Restoration; the VAE then works in tiles too."""
     encoder, decoder = VAE_NODES[tiles is not None]
     latent = g.add(encoder, pixels=picture, vae=loaded.vae)
@@ -154,25 +144,22 @@ def _diffuse(
         sigmas = g.add("RestorationSigmas", model=model, schedule="pasd_unipc", steps=release.steps)
     noise = g.add(
         "LREmbeddedNoise",
-        "Start from the photo" if start == "pasd" else "Start from noise",
+        "Start from the photo" if release.start == "pasd" else "Start from noise",
         model=model,
         latent=latent[0],
         sigmas=sigmas[0],
         seed=SEED,
-        start=start,
-        **({"fidelity": loaded.fidelity} if start == "pasd" and release is not COLOR else {}),
+        start=release.start,
+        **(
+            {"fidelity": loaded.fidelity}
+            if release.start == "pasd" and release is not COLOR
+            else {}
+        ),
     )
     g.column()
     guider = g.add("CFGGuider", model=model, positive=texts[0], negative=texts[1], cfg=release.cfg)
-    sampled = g.add(
-        "SamplerCustomAdvanced",
-        noise=noise[0],
-        guider=guider[0],
-        sampler=sampler[0],
-        sigmas=sigmas[0],
-        latent_image=latent[0],
-    )
-    return g.add(decoder, samples=sampled[0], vae=loaded.vae)[0]
+    result = sampled(g, noise, guider, sampler[0], sigmas[0], latent[0])
+    return g.add(decoder, samples=result, vae=loaded.vae)[0]
 
 
 def _restore(
@@ -180,8 +167,7 @@ def _restore(
     release: Release,
     factor: float,
     prefix: str,
-    start: str = "pasd",
-    tiles: dict[str, int] | None = None,
+    tiles: dict[str, Any] | None = None,
 ) -> None:
     photo, fidelity = _photo(g)
     loaded = _models(g, release, photo, fidelity)
@@ -189,7 +175,7 @@ def _restore(
         ready, info = _prepare(g, release, photo, factor)
         texts = _texts(g, release, loaded)
         g.column()
-        decoded = _diffuse(g, release, loaded, ready, texts, start, tiles)
+        decoded = _diffuse(g, release, loaded, ready, texts, tiles)
         done = g.add("RestorationFinish", image=decoded, info=info)
     before_and_after(g, 4, photo, done[0], prefix)
 
@@ -310,7 +296,7 @@ def colorization(g: Graph) -> None:
         )[0]
         texts = _texts(g, COLOR, loaded)
         g.column()
-        decoded = _diffuse(g, COLOR, loaded, ready, texts, "pasd")
+        decoded = _diffuse(g, COLOR, loaded, ready, texts)
         drawn = g.add("RestorationFinish", image=decoded, info=info, color_correction_method="none")
     with g.group("4  Colors onto the photo"):
         colors = g.add("ImageRGBToYUV", "Colors of the result", image=drawn[0])
@@ -334,7 +320,7 @@ def sdxl_upscale(g: Graph) -> None:
         "- `cfg` in *CFGGuider*: 7. Lower is calmer.\n"
         "- `min_side` in *Prepare Restoration*: 1280. 1024 is faster.\n" + DESCRIBE
     )
-    _restore(g, XL, 2.0, "pasd_sdxl_upscale", "noise")
+    _restore(g, XL, 2.0, "pasd_sdxl_upscale")
 
 
 WORKFLOWS = {

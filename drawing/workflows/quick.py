@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..graph import DIALS, Graph, before_and_after, fidelity_dial
+from ..graph import Graph
+from ..notes import DIALS
+from ..parts import before_and_after, fidelity_dial
 
 
 def quick_restore(g: Graph) -> None:

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..graph import (
-    CARDS,
-    DIAL,
-    DIALS,
-    VAE_NODES,
-    Graph,
-    Node,
-    Slot,
-    before_and_after,
-    fidelity_dial,
-    files_note,
-)
+from ..graph import Graph, Node, Slot
+from ..notes import CARDS, DIAL, DIALS, files_note
+from ..parts import VAE_NODES, before_and_after, encoded, fidelity_dial, sampled
 
 SD21 = "v2-1_512-ema-pruned.safetensors"
 TURBO = "sd_turbo.safetensors"
@@ -79,10 +70,7 @@ def _upscale(g: Graph, version: Version, prefix: str, in_4k: bool = False) -> No
         seesr = g.add("SeeSRLoader", unet_name=UNET, control_net_name=CONTROL)
         if version is FAST:
             seesr.inputs["model"] = base[0]
-        texts = [
-            g.add("CLIPTextEncode", title, clip=base[1], text=prompt[index])
-            for index, title in enumerate(("Positive prompt", "Negative prompt"))
-        ]
+        positive, negative = encoded(g, base[1], (prompt[0], prompt[1]))
     with g.group("4  Diffusion"):
         applied = g.add(
             "SeeSRControlApply",
@@ -103,8 +91,8 @@ def _upscale(g: Graph, version: Version, prefix: str, in_4k: bool = False) -> No
         guider = g.add(
             "CFGGuider",
             model=model[0],
-            positive=texts[0][0],
-            negative=texts[1][0],
+            positive=positive,
+            negative=negative,
             cfg=version.cfg,
         )
         sampler = g.add("RestorationSampler", sampler_name="seesr_ddpm")
@@ -122,16 +110,9 @@ def _upscale(g: Graph, version: Version, prefix: str, in_4k: bool = False) -> No
             seed=SEED,
             start="seesr",
         )
-        sampled = g.add(
-            "SamplerCustomAdvanced",
-            noise=noise[0],
-            guider=guider[0],
-            sampler=sampler[0],
-            sigmas=sigmas[0],
-            latent_image=latent[0],
-        )
+        result = sampled(g, noise, guider, sampler[0], sigmas[0], latent[0])
         g.column()
-        decoded = g.add(decoder, samples=sampled[0], vae=base[2])
+        decoded = g.add(decoder, samples=result, vae=base[2])
         done = g.add(
             "RestorationFinish", image=decoded[0], info=ready[1], color_correction_method="adain"
         )

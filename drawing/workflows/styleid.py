@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from ..graph import DIALS, Graph, Slot, before_and_after, fidelity_dial, files_note
-from .diffbir import V2, diffuse, load_models
+from dataclasses import dataclass
+
+from ..graph import Graph, Slot
+from ..notes import DIALS, files_note
+from ..parts import before_and_after, fidelity_dial, sampled
+from .diffbir import V2, clean_first, diffuse, load_models
 
 BASE = "v1-5-pruned-emaonly-fp16.safetensors"
 SIDE = 512
 """The authors' size."""
 SEED = 1234
+
+
+@dataclass
+class Loaded:
+    """What both pictures are run through, without a prompt."""
+
+    model: Slot
+    vae: Slot
+    empty: Slot
 
 
 def _style(g: Graph) -> Slot:
@@ -40,12 +53,10 @@ def _working_size(g: Graph, picture: Slot) -> tuple[Slot, Slot]:
     return ready[0], ready[1]
 
 
-def _stylise(
+def _stylize(
     g: Graph,
     number: int,
-    model: Slot,
-    vae: Slot,
-    empty: Slot,
+    loaded: Loaded,
     content: tuple[Slot, Slot],
     style: Slot,
     fidelity: Slot,
@@ -55,36 +66,29 @@ def _stylise(
     with g.group(f"{number}  To noise and back"):
         features = []
         for pixels, name in ((picture, "content"), (style, "style")):
-            latent = g.add("VAEEncode", f"Encode the {name}", pixels=pixels, vae=vae)
+            latent = g.add("VAEEncode", f"Encode the {name}", pixels=pixels, vae=loaded.vae)
             inverted = g.add(
                 "StyleIDInvert",
                 f"Invert the {name}",
-                model=model,
-                conditioning=empty,
+                model=loaded.model,
+                conditioning=loaded.empty,
                 latent=latent[0],
             )
             features.append(inverted[1])
         g.column()
         applied = g.add(
             "StyleIDApply",
-            model=model,
+            model=loaded.model,
             content=features[0],
             style=features[1],
             fidelity=fidelity,
         )
-        guider = g.add("BasicGuider", model=applied[0], conditioning=empty)
+        guider = g.add("BasicGuider", model=applied[0], conditioning=loaded.empty)
         noise = g.add("DisableNoise")
         sampler = g.add("KSamplerSelect", sampler_name="euler")
         g.column()
-        sampled = g.add(
-            "SamplerCustomAdvanced",
-            noise=noise[0],
-            guider=guider[0],
-            sampler=sampler[0],
-            sigmas=applied[2],
-            latent_image=applied[1],
-        )
-        decoded = g.add("VAEDecode", samples=sampled[0], vae=vae)
+        result = sampled(g, noise, guider, sampler[0], applied[2], applied[1])
+        decoded = g.add("VAEDecode", samples=result, vae=loaded.vae)
         done = g.add(
             "RestorationFinish", image=decoded[0], info=info, color_correction_method="none"
         )
@@ -125,7 +129,7 @@ def transfer(g: Graph) -> None:
     with g.group("2  Model"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
         empty = g.add("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
-    done = _stylise(g, 3, base[0], base[2], empty[0], content, style, dial)
+    done = _stylize(g, 3, Loaded(base[0], base[2], empty[0]), content, style, dial)
     before_and_after(g, 4, photo[0], done, "styleid")
 
 
@@ -153,17 +157,7 @@ def restore_then_style(g: Graph) -> None:
         style = _style(g)
     loaded = load_models(g, V2)
     with g.group("3  Restore"):
-        network = g.add("UpscaleModelLoader", model_name="BSRNet.pth")
-        clean = g.add("DegradationRemover", image=photo[0], upscale_model=network[0])
-        ready = g.add(
-            "RestorationPrepare",
-            image=clean[0],
-            upscale_by=2.0,
-            min_side=512,
-            multiple=64,
-            fit="black",
-            original=photo[0],
-        )
+        ready = clean_first(g, photo[0], "BSRNet.pth", 2.0)
         g.column()
         decoded = diffuse(g, loaded, ready[0], V2.cfg, restoring)
         restored = g.add("RestorationFinish", image=decoded, info=ready[1], fidelity=restoring)
@@ -172,7 +166,7 @@ def restore_then_style(g: Graph) -> None:
         content = _working_size(g, restored[0])
         (base,) = (node for node in g.nodes if node.kind == "CheckpointLoaderSimple")
         empty = g.add("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
-    done = _stylise(g, 5, loaded.model, loaded.vae, empty[0], content, style, styling)
+    done = _stylize(g, 5, Loaded(loaded.model, loaded.vae, empty[0]), content, style, styling)
     before_and_after(g, 6, photo[0], done, "restored_and_styled")
 
 
@@ -243,15 +237,8 @@ def ddnm_inpaint(g: Graph) -> None:
         )
         sampler = g.add("SamplerEulerAncestral", eta=0.85)
         g.column()
-        sampled = g.add(
-            "SamplerCustomAdvanced",
-            noise=noise[0],
-            guider=guider[0],
-            sampler=sampler[0],
-            sigmas=sigmas[0],
-            latent_image=latent[0],
-        )
-        decoded = g.add("VAEDecode", samples=sampled[0], vae=base[2])
+        result = sampled(g, noise, guider, sampler[0], sigmas[0], latent[0])
+        decoded = g.add("VAEDecode", samples=result, vae=base[2])
         done = g.add("RestorationFinish", image=decoded[0], info=ready[1])
         pasted = g.add(
             "ImageCompositeMasked",

@@ -90,7 +90,7 @@ def replaced_loaders(
     loaders: {node id: (its input with the file name, output types, file name -> outputs)}.
     Further inputs of a loader are accepted and passed over.
     """
-    from restoration.drawing.build import host_definitions
+    from restoration.drawing.definitions import host_definitions
 
     table = comfy.nodes.NODE_CLASS_MAPPINGS
     before = dict(table)

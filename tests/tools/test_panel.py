@@ -21,14 +21,14 @@ def bounds(whole: Image.Image, color: tuple[int, int, int]) -> tuple[int, int, i
     return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
-@pytest.mark.parametrize("width", [1, 37, 213, 640])
+@pytest.mark.parametrize("width", [7, 25, 213, 640])
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_pictures_of_one_size_keep_their_pixels(width: int, count: int) -> None:
     """Whatever the rounding: a row that is as wide as its pictures resamples none."""
-    noise = np.random.default_rng(0).integers(0, 256, (20, width, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (300, width, 3), np.uint8)
     row = [("", Image.fromarray(noise))] * count
     whole = panel([row], count * (width + 8) - 8, gap=8)
-    assert whole.size == (count * (width + 8) - 8, 20)
+    assert whole.size == (count * (width + 8) - 8, 300)
     for left in range(0, whole.width, width + 8):
         assert np.array_equal(np.asarray(whole)[:, left : left + width], noise)
 

@@ -31,7 +31,7 @@ NO_FILE = {"none"}
 
 @pytest.fixture(scope="module")
 def definitions(comfy) -> dict[str, Any]:
-    from restoration.drawing.build import host_definitions
+    from restoration.drawing.definitions import host_definitions
 
     return host_definitions()
 
@@ -226,14 +226,15 @@ def test_a_dial_at_the_authors_setting_turns_every_apply_node(name) -> None:
     assert not dials or "`fidelity` in *Fidelity" in notes_of(name)[0]
 
 
-def test_files_are_what_the_description_gives(definitions, name) -> None:
-    """Written by `python drawing workflows`."""
-    from restoration.drawing.build import build
-    from restoration.drawing.graph import dumped
+def test_files_are_what_the_description_gives(definitions) -> None:
+    """Written by `python drawing workflows`, byte for byte; blueprints too."""
+    from restoration.drawing.build import files
 
-    graph = build(name, definitions)
-    assert (FOLDER / "api" / f"{name}.json").read_text("utf-8") == dumped(graph.api())
-    assert json.loads(dumped(graph.ui())) == ui_of(name)
+    written = files(definitions)
+    for path, text in written.items():
+        assert path.read_text("utf-8") == text, path
+    folders = (FOLDER, FOLDER / "api", ROOT / "subgraphs")
+    assert written.keys() == {path for folder in folders for path in folder.glob("*.json")}
 
 
 def test_a_fresh_host_misses_nothing_but_files(definitions, comfy, name, registry) -> None:
