@@ -63,11 +63,18 @@ class Manifest:
                 self._remember(json.loads(line))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise ValueError(
-                    f"Line {number} of {path} is no record ({error!r}): correct it, or take "
+                    f"Line {number} of {path} is no record ({repr(error)[:200]}): correct it, or take "
                     "another --output."
                 ) from error
 
     def _remember(self, record: Record) -> None:
+        for name in ("input", "input_sha256", "workflow_sha256"):
+            if not isinstance(record[name], str):
+                raise TypeError(f"{name} is no text")
+        if record["status"] == "done":
+            for each in record["outputs"]:
+                if not isinstance(each["file"], str) or not isinstance(each["sha256"], str):
+                    raise TypeError("a file of it is no text")
         key = (
             record["input_sha256"],
             record["workflow_sha256"],

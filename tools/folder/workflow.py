@@ -30,8 +30,14 @@ def load_workflow(path: Path) -> Prompt:
     """A file in API form, or a sentence why not (PromptError)."""
     try:
         prompt = read_prompt(path)
-        if not all(isinstance(spec.get("inputs"), dict) for spec in prompt.values()):
-            raise ValueError("a node of it has no inputs")
+        for node, spec in prompt.items():
+            if not isinstance(spec.get("inputs"), dict):
+                raise ValueError(f"node {node!r} has no inputs")
+            if not isinstance(spec.get("class_type"), str):
+                raise ValueError(f"node {node!r} has no class_type")
+            about = spec.get("_meta", {})
+            if not isinstance(about, dict) or not isinstance(about.get("title", ""), str):
+                raise ValueError(f"the title of node {node!r} is no text")
         return prompt
     except FileNotFoundError:
         raise PromptError(f"There is no workflow {path}.") from None
