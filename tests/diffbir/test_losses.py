@@ -94,10 +94,21 @@ def test_rgb_guidance_is_minus_the_scaled_gradient_through_the_decoder() -> None
         expected = expected - STRENGTH * 0.01 * g / 0.3
     with torch.inference_mode():  # as the host's nodes run
         born_there = x0 + 0
-        found = guide_rgb(born_there, decode, target + 0, 0.01, 0.3, 2, weights + 0)
+        born_target, born_weights = target + 0, weights + 0
+
+        def direction(decoded: torch.Tensor) -> torch.Tensor:
+            return rgb_direction(decoded, born_target, 0.01, born_weights)
+
+        found = guide_rgb(born_there, decode, direction, 0.3, 2)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
-    rows = [guide_rgb(x0[i : i + 1], decode, target[i : i + 1], 0.01, 0.3, 2) for i in (0, 1)]
-    torch.testing.assert_close(torch.cat(rows), guide_rgb(x0, decode, target, 0.01, 0.3, 2))
+
+    def alone(rows: slice) -> torch.Tensor:
+        return guide_rgb(
+            x0[rows], decode, lambda decoded: rgb_direction(decoded, target[rows], 0.01), 0.3, 2
+        )
+
+    each = [alone(slice(i, i + 1)) for i in (0, 1)]
+    torch.testing.assert_close(torch.cat(each), alone(slice(None)))
 
 
 def test_rgb_direction_of_equal_pictures_is_zero() -> None:

@@ -55,7 +55,7 @@ def other_file(path: Path) -> Found | None:
 def with_numbers(found: Found, sample: int | None = None) -> Found:
     """The same, with what is to be said of its numbers. It takes as long as reading them from the
     disk; with `sample`, only so many at the beginning of each weight."""
-    return replace(found, not_finite=tuple(not_finite(found.weights, sample)))
+    return replace(found, not_finite=tuple(sorted(not_finite(found.weights, sample))))
 
 
 @registry.naming()
