@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 RGB = b"RGB "
@@ -17,7 +17,7 @@ WIDE = re.compile(r"'(?:L|LA|I|RGB[AXa]?|CMYK);(1[26])")
 """A raw mode of Pillow with more than 8 bits a sample. (BGR;16 has them for all three.)"""
 
 
-def depth(image: Image.Image, data: bytes) -> int:
+def depth(image: ImageFile.ImageFile, data: bytes) -> int:
     """Bits a sample in the file of a picture that is open and not yet loaded: 12, 16 ..., which
     Pillow cuts to 8 without a word where they are of colors; 8 stands for all below.
 
@@ -25,8 +25,9 @@ def depth(image: Image.Image, data: bytes) -> int:
     """
     if wide := WIDE.search(repr(image.tile)):
         return int(wide[1])
-    if image.format == "PPM" and image.tile and isinstance(image.tile[0][3], tuple):
-        return max(8, int(image.tile[0][3][-1]).bit_length())  # the largest value
+    arguments = image.tile[0][3] if image.tile else None
+    if image.format == "PPM" and isinstance(arguments, tuple):
+        return max(8, int(arguments[-1]).bit_length())  # the largest value
     if image.format == "JPEG2000" and (start := data.find(b"\xff\x4f\xff\x51")) >= 0:
         first = int.from_bytes(data[start + 42 : start + 43], "big")  # Ssiz of one component
         return max(8, (first & 127) + 1)

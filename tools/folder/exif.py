@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import ExifTags, Image
+from PIL import Image
+from PIL.ExifTags import GPSTAGS, IFD, TAGS, Base
 
-Base, IFD = ExifTags.Base, ExifTags.IFD
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,9 +32,8 @@ DESCRIPTIVE = (
 """What a TIFF says of the picture; its other tags say how this file stores it."""
 UNTRUE = (Base.Orientation, Base.ImageWidth, Base.ImageLength)
 """The result is upright and has a size of its own."""
-OUTER = None
-TABLES = (OUTER, IFD.Exif, IFD.GPSInfo, IFD.Interop)
-"""Where tags are; the others hold the thumbnail, or belong to the maker."""
+TABLES = (None, IFD.Exif, IFD.GPSInfo, IFD.Interop)
+"""Where tags are, None for the main table; others hold the thumbnail, or are the maker's."""
 POINTERS = (IFD.Exif, IFD.GPSInfo, IFD.Interop)
 
 
@@ -89,7 +88,7 @@ def sized(data: bytes, size: tuple[int, int]) -> bytes:
     exif.load(data)
     inner = exif.get_ifd(IFD.Exif)
     sides = zip((Base.ExifImageWidth, Base.ExifImageHeight), size, strict=True)
-    changes = {tag: side for tag, side in sides if tag in inner}
+    changes: dict[int, Any] = {tag: side for tag, side in sides if tag in inner}
     if not changes:
         return data
     inner.update(changes)
@@ -106,7 +105,7 @@ def _copy(source: Image.Exif, descriptive_only: bool) -> tuple[Image.Exif, list[
         except Exception:  # as above
             lost.append(f"the table {table.name}" if table else "the main table")
             continue
-        if table is OUTER:
+        if table is None:
             wanted = DESCRIPTIVE if descriptive_only else {tag for tag, _ in entries} - set(UNTRUE)
             entries = [(tag, value) for tag, value in entries if tag in wanted]
         for tag, value in entries:
@@ -118,7 +117,7 @@ def _copy(source: Image.Exif, descriptive_only: bool) -> tuple[Image.Exif, list[
 
 
 def _entries(source: Image.Exif, table: IFD | None) -> Iterator[tuple[int, Any]]:
-    for tag, value in dict(source if table is OUTER else source.get_ifd(table)).items():
+    for tag, value in dict(source if table is None else source.get_ifd(table)).items():
         if tag not in POINTERS:
             yield tag, _Text(value) if isinstance(value, str) else value
 
@@ -131,7 +130,7 @@ def _empty(source: Image.Exif) -> Image.Exif:
 
 
 def _table(exif: Image.Exif, table: IFD | None) -> Any:
-    if table is OUTER:
+    if table is None:
         return exif
     if table is not IFD.Interop:
         return exif.get_ifd(table)
@@ -143,13 +142,13 @@ def _comes_back(source: Image.Exif, table: IFD | None, tag: int, value: Any) -> 
         alone, again = _empty(source), Image.Exif()
         _table(alone, table)[tag] = value
         again.load(alone.tobytes())
-        return tag in (dict(again) if table is OUTER else again.get_ifd(table))
+        return tag in (dict(again) if table is None else again.get_ifd(table))
     except Exception:  # as above
         return False
 
 
 def _name(table: IFD | None, tag: int) -> str:
-    names = ExifTags.GPSTAGS if table is IFD.GPSInfo else ExifTags.TAGS
+    names = GPSTAGS if table is IFD.GPSInfo else TAGS
     return names.get(tag, f"tag {tag}")
 
 

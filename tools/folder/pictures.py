@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from .colors import EIGHT_BIT, depth, eight_bit, to_rgb
 from .exif import carried, in_words, sized, turn
+from .png import without_damage
 
 Image.init()
 NOT_OPENED = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
@@ -78,11 +79,24 @@ def read_picture(path: Path, one_frame: bool = False) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the notes say what matters of them
-            return _read(data, one_frame)
+            return _read_mended(data, one_frame)
     except UnidentifiedImageError:
         raise OSError(f"{name} is no picture that can be read") from None
     except Exception as error:  # of a damaged file Pillow raises nearly anything
         raise OSError(f"{name} cannot be read as a picture: {in_words(error)}") from error
+
+
+def _read_mended(data: bytes, one_frame: bool) -> Picture:
+    """As `_read`, also where a part of a PNG is damaged that no pixel needs."""
+    try:
+        return _read(data, one_frame)
+    except Exception:
+        mended, lost = without_damage(data)
+        if not lost:
+            raise
+    picture = _read(mended, one_frame)
+    note = f"left out damaged parts of the file ({', '.join(lost)})"
+    return replace(picture, notes=(note, *picture.notes))
 
 
 def _read(data: bytes, one_frame: bool) -> Picture:
@@ -267,7 +281,7 @@ def rgb_psnr(image: Image.Image, reference: Image.Image) -> float:
     """PSNR in dB over the three channels of two 8-bit RGB pictures of one size."""
     import torch  # which the commands that need no figure do without
 
-    from ...common.metrics import PEAK, decibels
+    from ...common.metrics import PEAK, psnr
 
-    a, b = (np.asarray(each, np.float64) for each in (image, reference))
-    return decibels(torch.tensor(np.square(a - b).mean()), PEAK).item()
+    a, b = (torch.tensor(np.asarray(each)).movedim(-1, 0)[None] for each in (image, reference))
+    return psnr(a, b, PEAK).item()

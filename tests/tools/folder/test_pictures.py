@@ -8,6 +8,7 @@ import random
 import shutil
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -251,20 +252,22 @@ def test_what_is_no_number_is_black_and_infinity_white(tmp_path) -> None:
         read_picture(tmp_path / "b.tiff")
 
 
+def png(parts: Sequence[tuple[bytes, bytes]], sums: Sequence[int] | None = None) -> bytes:
+    """Of kinds and contents of chunks, with their check sums or others."""
+    sums = sums or [zlib.crc32(kind + content) for kind, content in parts]
+    written = (
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", check)
+        for (kind, content), check in zip(parts, sums, strict=True)
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(written)
+
+
 def deep_png(color: int, channels: int) -> bytes:
     """With 16 bits a sample, which Pillow cannot write for colors."""
     numbers = np.full((3, 1 + 4 * channels * 2), 0x12, np.uint8)
     numbers[:, 0] = 0  # no filter
-    parts = [
-        (b"IHDR", struct.pack(">IIBBBBB", 4, 3, 16, color, 0, 0, 0)),
-        (b"IDAT", zlib.compress(numbers.tobytes())),
-        (b"IEND", b""),
-    ]
-    chunks = (
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in parts
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    header = struct.pack(">IIBBBBB", 4, 3, 16, color, 0, 0, 0)
+    return png([(b"IHDR", header), (b"IDAT", zlib.compress(numbers.tobytes())), (b"IEND", b"")])
 
 
 def test_more_than_8_bits_of_colors_are_noted(tmp_path) -> None:
@@ -577,6 +580,48 @@ def test_damaged_exif_never_costs_the_picture(tmp_path, name) -> None:
     for _ in range(60):
         gradient(8, 6).save(path, name, exif=exif[:6] + damaged(exif[6:], rng))
         assert survives(path)
+
+
+def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Kind and content of those of a PNG."""
+    found, start = [], 8
+    while start < len(data):
+        end = start + 8 + int.from_bytes(data[start : start + 4], "big")
+        found.append((data[start + 4 : start + 8], data[start + 8 : end]))
+        start = end + 4
+    return found
+
+
+@pytest.mark.parametrize("check", ["true", "false"])
+def test_what_no_pixel_of_a_png_needs_never_costs_the_picture(tmp_path, check) -> None:
+    """Be it damaged before the check sum was made, or after."""
+    data = io.BytesIO()
+    said = PngImagePlugin.PngInfo()
+    said.add_text("Title", "x" * 20, zip=True)
+    options = {"icc_profile": SRGB, "exif": rich_exif(), "dpi": (72, 72), "pnginfo": said}
+    gradient(8, 6).save(data, "PNG", transparency=(1, 2, 3), **options)
+    parts = chunks(data.getvalue())
+    sums = [zlib.crc32(kind + content) for kind, content in parts]
+    extra = [n for n, (kind, _) in enumerate(parts) if kind[0] & 0x20]
+    assert {parts[n][0] for n in extra} == {b"iCCP", b"tRNS", b"pHYs", b"zTXt", b"eXIf"}
+    rng, path = random.Random(SEED), tmp_path / "a.png"
+    for _ in range(60):
+        hit = rng.choice(extra)
+        kind, content = parts[hit]
+        broken = [*parts[:hit], (kind, damaged(content, rng)), *parts[hit + 1 :]]
+        path.write_bytes(png(broken, None if check == "true" else sums))
+        assert survives(path)
+        assert read_picture(path).pixels is not None
+
+
+def test_of_a_png_only_the_damaged_part_is_left_out(tmp_path) -> None:
+    gradient().save(tmp_path / "a.png", icc_profile=SRGB, exif=camera_exif(1))
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    data[data.find(b"iCCP") + 30] ^= 255
+    (tmp_path / "a.png").write_bytes(data)
+    picture = read_picture(tmp_path / "a.png")
+    assert picture.notes == ("left out damaged parts of the file (color profile)",)
+    assert picture.icc is None and through(tmp_path / "a.png").getexif()[Base.Make] == "Maker"
 
 
 def example(name: str) -> bytes:
