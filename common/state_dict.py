@@ -203,9 +203,9 @@ def check_layout(weights: StateDict, layout: Layout, file: str, expected: str, a
 
 
 def not_finite(weights: Mapping[str, Tensor], sample: int | None = None) -> list[str]:
-    """Keys of the weights that hold NaN or infinity. sample: look only at so many numbers at the
-    beginning of each."""
-    return [key for key, value in weights.items() if not _is_finite(value, sample)]
+    """Keys of the weights that hold NaN or infinity, sorted. sample: look only at so many numbers at
+    the beginning of each."""
+    return [key for key in sorted(weights) if not _is_finite(weights[key], sample)]
 
 
 def not_finite_words(keys: Sequence[str], count: int) -> str:
