@@ -23,7 +23,7 @@ _SCHEMA_FIELDS = inspect.signature(io.Schema).parameters
 _SOCKETS = {
     "MODEL": "get_model_object",
     "CLIP": "tokenize",
-    "VAE": "first_stage_model",
+    "VAE": "decode",
     "SIGMAS": "isfinite",
     "CONDITIONING": "append",
 }
@@ -112,19 +112,16 @@ def _check_number(part: Any, value: object) -> None:
         raise ValueError(f"`{part.id}` is {quoted(value)}; it must be {kind}, {_range(part)}.")
     low, high = part.min, part.max
     if (low is not None and value < low) or (high is not None and value > high):
-        raise ValueError(f"`{part.id}` is {value}; it must be {_range(part)}.")
+        raise ValueError(f"`{part.id}` is {_digits(value)}; it goes {_range(part)}.")
 
 
 def _range(part: Any) -> str:
-    match part.min, part.max:
-        case None, None:
-            return "finite"
-        case low, None:
-            return f"{low} or more"
-        case None, high:
-            return f"{high} or less"
-        case low, high:
-            return f"from {low} to {high}"
+    low = "" if part.min is None else f"from {_digits(part.min)} "
+    return f"{low}to {'any finite one' if part.max is None else _digits(part.max)}"
+
+
+def _digits(number: Any) -> str:
+    return str(number) if isinstance(number, Integral) else f"{number:g}"
 
 
 class _Validation:
@@ -136,7 +133,8 @@ class _Validation:
     """
 
     def __get__(self, instance: object, owner: type[CheckedNode]) -> MethodType:
-        def validate_inputs(cls: type[CheckedNode], **values: Any) -> bool | str:
+        def validate_inputs(cls: type[CheckedNode], *args: Any, **kwargs: Any) -> bool | str:
+            values = signature.bind_partial(cls, *args, **kwargs).arguments
             given = {name: value for name, value in values.items() if value is not None}
             try:
                 for part in cls.define_schema().inputs:

@@ -675,7 +675,7 @@ def test_other_models_are_refused_by_what_they_are(host, eps) -> None:
     [
         ({"layers": "2,6"}, "names 2, but this model has self-attention in the blocks"),
         ({"layers": "6-11"}, "expected decoder blocks from 3 to 11"),
-        ({"steps": 501}, "501 steps; it takes 2 to 500"),
+        ({"steps": 501}, "`steps` is 501; it goes from 2 to 500"),
         (
             {"latent": {"samples": torch.zeros(1, 4, 8, 8)}},
             "that of an empty picture.*Connect VAE Encode",

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -34,11 +33,13 @@ def ours(comfy, tmp_path_factory) -> Iterator[dict[str, Any]]:
     from restoration.nodes import load_nodes
 
     register_folders()
-    for kind in ("restoration", "controlnet"):
-        place = Path(comfy.folder_paths.get_folder_paths(kind)[0])
-        (place / "network").mkdir(parents=True, exist_ok=True)
-        (place / "network" / "config.json").write_text("{}")
-        (place / "network.safetensors").write_bytes(b"")
+    folders, place = comfy.folder_paths.folder_names_and_paths, tmp_path_factory.mktemp("models")
+    (place / "network").mkdir()
+    (place / "network" / "config.json").write_text("{}")
+    (place / "network.safetensors").write_bytes(b"")
+    kinds = {kind: folders[kind] for kind in ("restoration", "controlnet")}
+    for kind, (_, extensions) in kinds.items():
+        folders[kind] = ([str(place)], extensions)
     comfy.folder_paths.filename_list_cache.clear()
     table = comfy.nodes.NODE_CLASS_MAPPINGS
     before = dict(table)
@@ -59,6 +60,7 @@ def ours(comfy, tmp_path_factory) -> Iterator[dict[str, Any]]:
     yield nodes
     table.clear()
     table.update(before)
+    folders.update(kinds)
     comfy.folder_paths.filename_list_cache.clear()
 
 
