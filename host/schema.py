@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..common.fidelity import AUTHORS
 from .report import harmless, quoted
@@ -91,6 +92,19 @@ def check_value(part: Any, value: object) -> None:
         raise ValueError(
             f"`{part.id}` is {quoted(value)}, not a {part.io_type}. Connect an output of that type."
         )
+    elif part.io_type == "CONDITIONING" and not part.as_dict().get("rawLink"):
+        _check_conditioning(part, value)
+
+
+def _check_conditioning(part: Any, value: Any) -> None:
+    """Every entry of one is [tensor, dict], as the host's own text encoders make them."""
+    for entry in value:
+        whole = isinstance(entry, list | tuple) and len(entry) > 1 and isinstance(entry[1], dict)
+        if not whole or not isinstance(entry[0], Tensor):
+            raise ValueError(
+                f"`{part.id}` is no CONDITIONING: an entry of it is {quoted(entry)}, not a tensor "
+                "with its options. Connect CLIP Text Encode or another node of conditioning."
+            )
 
 
 def _check_choice(part: Any, value: object) -> None:

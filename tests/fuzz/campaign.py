@@ -47,6 +47,9 @@ class Campaign:
     name: ClassVar[str]
     needs_host: ClassVar[bool] = False
 
+    def warm_up(self) -> object:
+        """What takes its time once, before the first case."""
+
     def case(self, rng: random.Random, folder: Path) -> str:
         raise NotImplementedError
 

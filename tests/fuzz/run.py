@@ -87,6 +87,7 @@ def work(options: argparse.Namespace) -> int:
     campaign = chosen()
     if left_out := getattr(campaign, "left_out", None):
         answers.write(json.dumps({"note": f"without {', '.join(left_out)}"}) + "\n")
+    campaign.warm_up()
     bound_memory()
     end, number = time.monotonic() + options.seconds, options.first
     try:

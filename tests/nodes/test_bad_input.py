@@ -412,6 +412,12 @@ def test_noise_levels_are_finite_and_in_a_row(ours, things, sigmas: Tensor) -> N
         node.execute(**{**good("LREmbeddedNoise", node, "latent", things), "sigmas": sigmas})
 
 
+@pytest.mark.parametrize("entry", [None, [torch.rand(1, 7, 16), None], [None, {}], "text"])
+def test_every_entry_of_a_conditioning_is_looked_at(ours, things, entry) -> None:
+    with pytest.raises(ValueError, match="`conditioning` is no CONDITIONING: an entry of it is"):
+        called(ours["StyleIDInvert"], conditioning=[*things["CONDITIONING"], entry])
+
+
 def test_what_another_node_remembers_is_told_from_other_values(ours, things) -> None:
     finish, paste, style = (
         ours[name] for name in ("RestorationFinish", "RestorationFacePaste", "StyleIDApply")
