@@ -97,13 +97,19 @@ def check_value(part: Any, value: object) -> None:
 
 
 def _check_conditioning(part: Any, value: Any) -> None:
-    """Every entry of one is [tensor, dict], as the host's own text encoders make them."""
+    """Every entry of one is [B N C, dict], as the host's own text encoders make them."""
+    advice = "Connect CLIP Text Encode or another node of conditioning."
     for entry in value:
         whole = isinstance(entry, list | tuple) and len(entry) > 1 and isinstance(entry[1], dict)
         if not whole or not isinstance(entry[0], Tensor):
             raise ValueError(
                 f"`{part.id}` is no CONDITIONING: an entry of it is {quoted(entry)}, not a tensor "
-                "with its options. Connect CLIP Text Encode or another node of conditioning."
+                f"with its options. {advice}"
+            )
+        if entry[0].ndim != 3 or not entry[0].numel():
+            raise ValueError(
+                f"`{part.id}` has text features of shape {tuple(entry[0].shape)}, expected (batch, "
+                f"tokens, width), none of them 0. {advice}"
             )
 
 
@@ -204,16 +210,20 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
     @wraps(execute)
     def checked(cls: type[CheckedNode], *args: Any, **kwargs: Any) -> io.NodeOutput:
         given = signature.bind(cls, *args, **kwargs)
-        given.apply_defaults()
         try:
-            for part in cls.define_schema().inputs:
+            parts = cls.define_schema().inputs
+            for part in parts:  # None through a link is as nothing connected
+                if part.optional and given.arguments.get(part.id, part) is None:
+                    del given.arguments[part.id]
+            given.apply_defaults()
+            for part in parts:
                 value = given.arguments.get(part.id)
                 if not (isinstance(part, FileInput) and isinstance(value, str)):
                     check_value(part, value)
             _check_together(cls, given.arguments)
             # Building a network draws its first weights, even when a file's replace them next.
             with torch.random.fork_rng(devices=[]):
-                return execute(cls, *args, **kwargs)
+                return execute(*given.args, **given.kwargs)
         except Exception as error:
             error.args = tuple(harmless(a) if isinstance(a, str) else a for a in error.args)
             raise

@@ -68,6 +68,17 @@ def decoder_layers(model: Any) -> dict[int, DecoderAttention]:
     return layers
 
 
+def check_text(model: Any, conditioning: list[Any]) -> None:
+    """ValueError unless the text features are as wide as the model's attention reads them."""
+    wanted = model.model.model_config.unet_config.get("context_dim")
+    for features, _ in conditioning:
+        if wanted is not None and features.shape[-1] != wanted:
+            raise ValueError(
+                f"`conditioning` has text features {features.shape[-1]} wide, this model reads "
+                f"{wanted}. Connect the CLIP of the same checkpoint."
+            )
+
+
 def check_layers(wanted: Sequence[int], known: Sequence[int], where: str) -> None:
     missing = sorted(set(wanted) - set(known))
     if missing:
@@ -118,6 +129,7 @@ def invert(
     table = training_table(model.get_model_object("model_sampling"))
     known = decoder_layers(model)
     check_layers(layers, tuple(known), "this model has self-attention in the blocks")
+    check_text(model, conditioning)
     plan = inversion_steps(steps, settings.convention)
     samples = from_latent(latent, channels=model.get_model_object("latent_format").latent_channels)
     if not samples.count_nonzero():

@@ -412,6 +412,32 @@ def test_noise_levels_are_finite_and_in_a_row(ours, things, sigmas: Tensor) -> N
         node.execute(**{**good("LREmbeddedNoise", node, "latent", things), "sigmas": sigmas})
 
 
+def test_nothing_through_a_link_is_as_nothing_connected(ours, things) -> None:
+    """A node before may give None, whatever its output is called."""
+    said = ours["RestorationPrompt"]
+    words = {"style": "seesr", "prompt": "a cat", "negative_prompt": ""}
+    assert said.execute(**words, caption=None, tags=None).result == said.execute(**words).result
+    for name in ("PACAControlApply", "SeeSRControlApply", "LAControlApply"):
+        node = ours[name]
+        given = good(name, node, "fidelity", things)
+        node.execute(**{**given, "fidelity": None})
+    start, node = good("LREmbeddedNoise", ours["LREmbeddedNoise"], "latent", things), "pasd"
+    start["start"] = node
+    noise, noised = ours["LREmbeddedNoise"].execute(**start, added_noise_level=None).result
+    _, expected = ours["LREmbeddedNoise"].execute(**start).result
+    assert noise.seed == start["seed"] and torch.equal(noised["samples"], expected["samples"])
+
+
+@pytest.mark.parametrize(
+    "text", [torch.rand(7, 16), torch.rand(0, 7, 16), torch.rand(1, 0, 16), torch.rand(1, 7, 3)]
+)
+def test_text_features_of_other_shapes_get_a_sentence(ours, things, text: Tensor) -> None:
+    with pytest.raises(ValueError, match="`conditioning` has text features"):
+        node = ours["StyleIDInvert"]
+        given = good("StyleIDInvert", node, "latent", things)
+        node.execute(**{**given, "conditioning": [[text, {}]]})
+
+
 @pytest.mark.parametrize("entry", [None, [torch.rand(1, 7, 16), None], [None, {}], "text"])
 def test_every_entry_of_a_conditioning_is_looked_at(ours, things, entry) -> None:
     with pytest.raises(ValueError, match="`conditioning` is no CONDITIONING: an entry of it is"):

@@ -75,6 +75,8 @@ class Manifest:
             for each in record["outputs"]:
                 if not isinstance(each["file"], str) or not isinstance(each["sha256"], str):
                     raise TypeError("a file of it is no text")
+                if not _is_below(each["file"]):
+                    raise ValueError(f"{each['file']!r} is not below this folder")
         key = (
             record["input_sha256"],
             record["workflow_sha256"],
@@ -147,3 +149,10 @@ def _decodes(path: Path) -> bool:
     except Exception:  # decoders raise what they like
         return False
     return True
+
+
+def _is_below(file: str) -> bool:
+    """Whether a name stays in the folder it is looked up in: what a line names may be replaced and
+    removed, and a manifest can come from anywhere."""
+    path = Path(file)
+    return bool(path.parts) and not path.anchor and ".." not in path.parts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 
 from restoration.tests.tools.folder.fake_comfy import negative
 from restoration.tests.tools.folder.helpers import files, photo, pixels, records
+from restoration.tools.files import part_of
 from restoration.tools.folder.errors import UsageError
 from restoration.tools.folder.manifest import Manifest
 from restoration.tools.folder.names import named_apart, refuse_inputs
@@ -199,6 +201,24 @@ def test_case_tells_names_apart_only_where_it_counts(tmp_path) -> None:
     assert [task.file() for task in named_apart(pair, not_folding)] == ["a.jpg.png", "a.JPG.png"]
     with pytest.raises(UsageError, match="would both become"):
         named_apart(pair, folding)
+
+
+@pytest.mark.parametrize("file", ["../theirs.png", "/theirs.png", "in/../../theirs.png", "", "."])
+def test_a_manifest_cannot_name_files_outside_its_folder(
+    run, fake, photos, tmp_path, capsys, file
+) -> None:
+    """A line is trusted with replacing and removing what it names."""
+    assert run(photos) == 0
+    manifest, asked = tmp_path / "out" / "manifest.jsonl", len(fake.prompts)
+    line = json.loads(manifest.read_text("utf-8").splitlines()[0])
+    line["outputs"][0]["file"] = file
+    manifest.write_text(json.dumps(line) + "\n", "utf-8")
+    theirs = part_of(tmp_path / "theirs.png")
+    theirs.touch()
+    capsys.readouterr()
+    assert run(photos, "--again") == 2
+    refused(capsys, "Line 1 of", "not below this folder")
+    assert theirs.exists() and len(fake.prompts) == asked
 
 
 # Names
