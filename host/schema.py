@@ -100,15 +100,16 @@ def _check_conditioning(part: Any, value: Any) -> None:
     """Every entry of one is [B N C, dict], as the host's own text encoders make them."""
     advice = "Connect CLIP Text Encode or another node of conditioning."
     for entry in value:
-        whole = isinstance(entry, list | tuple) and len(entry) > 1 and isinstance(entry[1], dict)
-        if not whole or not isinstance(entry[0], Tensor):
+        whole = isinstance(entry, list | tuple) and len(entry) > 1
+        features, options = (entry[0], entry[1]) if whole else (None, None)
+        if not isinstance(features, Tensor) or not isinstance(options, dict):
             raise ValueError(
                 f"`{part.id}` is no CONDITIONING: an entry of it is {quoted(entry)}, not a tensor "
                 f"with its options. {advice}"
             )
-        if entry[0].ndim != 3 or not entry[0].numel():
+        if features.ndim != 3 or not features.numel():
             raise ValueError(
-                f"`{part.id}` has text features of shape {tuple(entry[0].shape)}, expected (batch, "
+                f"`{part.id}` has text features of shape {tuple(features.shape)}, expected (batch, "
                 f"tokens, width), none of them 0. {advice}"
             )
 
