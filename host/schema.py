@@ -100,8 +100,8 @@ def _check_conditioning(part: Any, value: Any) -> None:
     """Every entry of one is [B N C, dict], as the host's own text encoders make them."""
     advice = "Connect CLIP Text Encode or another node of conditioning."
     for entry in value:
-        whole = isinstance(entry, list | tuple) and len(entry) > 1
-        features, options = (entry[0], entry[1]) if whole else (None, None)
+        pair: list[Any] = list(entry) if isinstance(entry, list | tuple) else []
+        features, options = pair[:2] if len(pair) > 1 else (None, None)
         if not isinstance(features, Tensor) or not isinstance(options, dict):
             raise ValueError(
                 f"`{part.id}` is no CONDITIONING: an entry of it is {quoted(entry)}, not a tensor "
