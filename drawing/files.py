@@ -8,4 +8,4 @@ from .. import registry
 def file_row(name: str) -> str:
     """Where from, where to, how large."""
     file = registry.files()[name]
-    return f"- [{name}]({file.url}) → `models/{file.folder}` ({file.size_text})"
+    return f"- [{name}]({file.url}) → `ComfyUI/{file.place}` ({file.size_text})"

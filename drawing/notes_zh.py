@@ -6,6 +6,7 @@ are English in every language and stand in *...*.
 
 from __future__ import annotations
 
+from ..common.bases import SD15, SD21
 from .files import file_row
 
 DIALS = "### 最值得调的三个参数\n\n"
@@ -35,11 +36,9 @@ def _networks(folder: str) -> tuple[str, str]:
     return unet, control
 
 
-SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
-SD21 = "v2-1_512-ema-pruned.safetensors"
-DIFFBIR = (SD21, "v2.pth")
+DIFFBIR = (SD21.name, "v2.pth")
 PASD = _networks("pasd/checkpoint-100000")
-TAGGER = ("ram_swin_large_14m.pth", "DAPE.pth", "ram_tag_list.txt", "ram_tag_list_threshold.txt")
+TAGGER = ("ram_swin_large_14m.pth", "DAPE.pth")
 SEESR = (*_networks("seesr"), *TAGGER)
 
 DIFFBIR_DIAL = DIAL + "它调节控制的强度，高于 0.5 时还混入第一阶段的图像；1 就只剩那张图像。\n"
@@ -159,7 +158,7 @@ NOTES = {
         "# PASD：放大 2 倍\n\n放大后的照片逐像素地引导 Stable Diffusion 1.5：PASD 一步到位，边清理边重绘。"
         "采样与作者的脚本相同：作者的 UniPC 20 步，cfg 9，从加了噪波的照片开始；2 倍是作者演示的取值。\n"
         + CHOOSE
-        + files_note(SD15, *PASD)
+        + files_note(SD15.name, *PASD)
         + PASD_FOLDERS
         + DIALS
         + PASD_DIAL
@@ -171,7 +170,7 @@ NOTES = {
         "# PASD：分块放大到 4K\n\n约 1024 像素的照片变成 4096，任何显卡都行：模型分块采样再融合，VAE 的分块完全不留"
         "痕迹。其余与 `pasd_upscale` 相同：作者的 UniPC 20 步，cfg 9。作者用 2560 的分块，重叠 64，需要大显存。\n"
         + CHOOSE
-        + files_note(SD15, *PASD)
+        + files_note(SD15.name, *PASD)
         + PASD_FOLDERS
         + CARDS
         + DIALS
@@ -183,7 +182,7 @@ NOTES = {
         "# PASD light：放大 2 倍\n\n小版本：在每个解码块里加一个注意力，而不是在其后加一个 Transformer。比完整版更快，"
         "也更爱发挥。设置与作者的脚本相同：作者的 UniPC 20 步，cfg 9。\n"
         + CHOOSE
-        + files_note(SD15, *_networks("pasd_light/checkpoint-120000"))
+        + files_note(SD15.name, *_networks("pasd_light/checkpoint-120000"))
         + PASD_FOLDERS
         + DIALS
         + PASD_DIAL
@@ -209,7 +208,7 @@ NOTES = {
     "pasd_colorization": (
         "# PASD：上色\n\n只取照片的亮度，让 PASD 的上色权重画成彩色，再把颜色放到照片自己的亮度上：照片的细节毫无改变。\n"
         + CHOOSE
-        + files_note(SD15, *_networks("pasd_color/checkpoint-180000"))
+        + files_note(SD15.name, *_networks("pasd_color/checkpoint-180000"))
         + PASD_FOLDERS
         + "请把“采样算法（离散）”（ModelSamplingDiscrete）与发布包 `scheduler` 文件夹里的 `scheduler_config.json` "
         "对照（我们没能读到这个文件）：`prediction_type`（那里的 epsilon 就是这里的 eps）和 "
@@ -241,7 +240,7 @@ NOTES = {
         "模型每一步都关注它。采样从加了噪波的照片本身开始。设置与作者相同：50 步，cfg 5.5，AdaIN 校色，图像更大时用 "
         "768 的分块。\n"
         + CHOOSE
-        + files_note(SD21, *SEESR)
+        + files_note(SD21.name, *SEESR)
         + SEESR_FOLDERS
         + DIALS
         + SEESR_DIAL
@@ -254,7 +253,7 @@ NOTES = {
         "# SeeSR：分块放大到 4K\n\n约 1024 像素的照片变成 4096，任何显卡都行：模型分块采样再融合，标签器把每个分块"
         "单独看一次，VAE 的分块完全不留痕迹。其余与 `seesr_upscale` 相同：50 步，cfg 5.5，AdaIN 校色。\n"
         + CHOOSE
-        + files_note(SD21, *SEESR)
+        + files_note(SD21.name, *SEESR)
         + SEESR_FOLDERS
         + CARDS
         + DIALS
@@ -294,7 +293,7 @@ NOTES = {
         "# StyleID：用一幅画的风格来画照片\n\n不需要训练：两张图都倒着运行到噪波，回来的路上，内容提问，风格回答。"
         "设置与作者相同：50 步，没有提示词，cfg 1。\n"
         "在 **The content** 里选择照片，在 **The style** 里选择画，按**运行**（Run）。\n\n"
-        + files_note(SD15)
+        + files_note(SD15.name)
         + DIALS
         + "- 保真度 `fidelity`，“保真度旋钮”（Fidelity Dial）：0.5 是作者的设置。越低风格越强，越高越保持内容。"
         "它调节“应用 StyleID”（Apply StyleID）的 `gamma`：从 0 经 0.75 到 1。\n"
@@ -319,7 +318,7 @@ NOTES = {
         "在“加载图像”（Load Image）里选择照片，右键点击它，"
         + MASK_EDITOR
         + "，涂满破损处，在 **What the picture shows** 里描述整幅画面，按**运行**（Run）。\n\n"
-        + files_note(SD15)
+        + files_note(SD15.name)
         + DIALS
         + "- 扩展 `expand`，*Grow the damage*：破损周围 16 像素也会重画，因为每个 Latent 单元都看得到四周。破损仍透出来"
         "时调大。\n"

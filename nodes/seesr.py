@@ -34,8 +34,8 @@ class DAPELoader(CheckedNode):
             display_name="Load DAPE",
             category=CATEGORY,
             description="Loads SeeSR's tagger: RAM with the DAPE LoRA, which makes it see through "
-            "blur, noise and compression. Use it with Tag Image (DAPE). Needs ram_tag_list.txt and "
-            "ram_tag_list_threshold.txt of the SeeSR repository in models/restoration.",
+            "blur, noise and compression. Use it with Tag Image (DAPE). RAM's lists of tags come with "
+            "the pack.",
             search_aliases=["ram", "recognize anything", "tagger", "seesr", "dape", "interrogate"],
             inputs=[
                 FileInput(

@@ -3,7 +3,6 @@
 from ..common.bases import HF
 from ..common.method import Method, WeightFile
 from ..common.state_dict import Signature
-from .config import TAG_LISTS
 from .keys import DAPE_FILE, RAM_FILE, recognize
 
 METHOD = Method(
@@ -23,17 +22,6 @@ METHOD = Method(
             "restoration",
             5_600_000_000,
             "Apache-2.0",
-        ),
-        *(
-            WeightFile(
-                name,
-                f"https://github.com/cswry/SeeSR/raw/main/ram/data/{name}",
-                "restoration",
-                100_000,
-                "Apache-2.0",
-                sha256,
-            )
-            for name, sha256 in TAG_LISTS.items()
         ),
     ),
     signatures=(

@@ -8,8 +8,8 @@ TAG_LISTS = {
     "ram_tag_list.txt": "5d96d2f7225527480ad773aaac76b6e5c08a18adf6eae9ca7d2ab923d5e7bd8b",
     "ram_tag_list_threshold.txt": "b6f81d0de1bc7f9c251af512c413eae976c77dbfbadf700d4e3d90510f4c6447",
 }
-"""sha256 of the lists in the RAM package of the SeeSR repository, one line for each row of
-`label_embed`: names, and the probability above which each counts as seen."""
+"""sha256 of the lists that RAM is published with, one line for each row of `label_embed`: names, and
+the probability above which each counts as seen. They lie beside this file."""
 
 EMBED_WIDTH = 512
 """Width of the image embeddings, in the tagger and in every RCA."""

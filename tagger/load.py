@@ -27,7 +27,7 @@ from ..host.folders import (
     restoration_folder,
 )
 from ..host.loading import managed, model_files, read_file
-from .config import RAM, TAG_LISTS, TaggerConfig
+from .config import RAM, TaggerConfig
 from .keys import dape_pairs, merge_dape, ram_weights
 from .ram import Tagger, tagger_input
 from .tags import TagList, read_tag_list
@@ -55,10 +55,8 @@ class DapeModel:
 
 def load_tagger(ram_name: str, dape_name: str, lora_strength: float) -> DapeModel:
     """The tagger from files of the `restoration` folder."""
-    # The lists first: they are quick, and missing more often than the networks.
-    found = {name: find_restoration_file(name) for name in TAG_LISTS}
-    contents = {name: Path(path).read_bytes() if path else None for name, path in found.items()}
-    tags = read_tag_list(contents, restoration_folder())
+    # The lists first: they are quick.
+    tags = read_tag_list(find_restoration_file)
     lora = None if dape_name == NO_LORA else read_file(KIND, dape_name)
     return build_tagger(
         read_file(KIND, ram_name), tags, lora, lora_strength, RAM, ram_name, dape_name

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,11 +16,8 @@ from .config import RAM, TAG_LISTS
 
 NEVER = 1.0
 """Threshold of labels that the authors switched off."""
-
-WHERE = (
-    "It comes with the RAM package in the SeeSR repository, https://github.com/cswry/SeeSR, folder "
-    "ram/data."
-)
+SHIPPED = Path(__file__).parent
+"""Where the pack has the published lists."""
 
 
 @dataclass(frozen=True)
@@ -57,19 +55,23 @@ class TagList:
         return ", ".join(re.sub(r"([()])", r"\\\1", self.names[row]) for row in rows)
 
 
-def read_tag_list(files: Mapping[str, bytes | None], folder: str) -> TagList:
-    """The published lists. files: contents by name, None where a file is missing. folder: where
-    they belong, for messages. Raises CheckpointError unless they are the published ones."""
+def read_tag_list(find: Callable[[str], str | None] = lambda name: None) -> TagList:
+    """The published lists. find: name -> the path of the user's own copy, None where there is none;
+    the pack's is read then. Raises CheckpointError unless they are the published ones."""
     lines: dict[str, list[str]] = {}
     for name, checksum in TAG_LISTS.items():
-        content = files[name]
-        if content is None:
-            raise CheckpointError(f"The tagger needs the file {name} in {folder}. {WHERE}")
+        own = find(name)
+        path = Path(own) if own else SHIPPED / name
+        remedy = "delete it, for the pack brings its own" if own else "install the pack again"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error}): {remedy}.") from error
         content = content.replace(b"\r\n", b"\n")  # a checkout on Windows
         if hashlib.sha256(content).hexdigest() != checksum:
             raise CheckpointError(
-                f"{name} in {folder} is not the published list ({len(content)} bytes with another "
-                f"checksum), so tags would get wrong names. Download it again. {WHERE}"
+                f"{path} is not the published list ({len(content)} bytes with another checksum), so "
+                f"tags would get wrong names: {remedy}."
             )
         lines[name] = content.decode().splitlines()
     names, thresholds = (lines[name] for name in TAG_LISTS)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ...common.bases import SD21
 from ..graph import Graph, Node, Slot
 from ..notes import CARDS, DIAL, DIALS, files_note
 from ..parts import VAE_NODES, before_and_after, encoded, fidelity_dial, sampled
 
-BASE_V2 = "v2-1_512-ema-pruned.safetensors"
+BASE_V2 = SD21.name
 BASE_V21 = "sd2.1-base-zsnr-laionaes5.ckpt"
 DETECTOR = "face_detection_yunet_2023mar.onnx"
 SEED = 231

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...common.bases import SD21
 from ..graph import Graph, Node, Slot
 from ..notes import CARDS, DIAL, DIALS, files_note
 from ..parts import VAE_NODES, before_and_after, encoded, fidelity_dial, sampled
 
-SD21 = "v2-1_512-ema-pruned.safetensors"
 TURBO = "sd_turbo.safetensors"
 UNET = "seesr/unet/diffusion_pytorch_model.safetensors"
 CONTROL = "seesr/controlnet/diffusion_pytorch_model.safetensors"
 TAGGER = ("ram_swin_large_14m.pth", "DAPE.pth")
-LISTS = ("ram_tag_list.txt", "ram_tag_list_threshold.txt")
 SEED = 231
 """ComfyUI draws other noise from it than the authors' program."""
 
@@ -34,17 +33,16 @@ class Version:
 
     @property
     def files(self) -> tuple[str, ...]:
-        return self.base, UNET, CONTROL, *TAGGER, *LISTS
+        return self.base, UNET, CONTROL, *TAGGER
 
 
-FULL = Version(SD21, "seesr_ddpm", 50, 5.5, 32)
+FULL = Version(SD21.name, "seesr_ddpm", 50, 5.5, 32)
 FAST = Version(TURBO, "seesr_turbo", 2, 1.0, 256)
 
 
 def _tagged(g: Graph, photo: Slot) -> Node:
     """What the tagger sees in the photo as it was loaded."""
     loader = g.add("DAPELoader", ram_name=TAGGER[0], dape_name=TAGGER[1])
-    loader.models += LISTS
     return g.add("DAPETagger", dape_model=loader[0], image=photo)
 
 
@@ -194,7 +192,7 @@ def tag_and_prompt(g: Graph) -> None:
         "# Tag a degraded photo\n\nSeeSR's tagger alone: what it sees in a blurred, noisy or "
         "compressed photo, and the prompts that SeeSR makes of it. Connect the texts to any other "
         "restoration, or edit them.\nChoose your photo in **Load Image**, press **Run**.\n\n"
-        + files_note(*TAGGER, *LISTS)
+        + files_note(*TAGGER)
         + DIALS
         + "- `threshold_offset` in *Tag Image (DAPE)*: 0. -0.1 gives more tags, more of them "
         "wrong; 0.1 fewer.\n"

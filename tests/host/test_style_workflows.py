@@ -118,7 +118,7 @@ def test_runs_to_an_image_of_the_promised_size(comfy, files, name: str) -> None:
     image = run(comfy, small(name, photo(comfy, faces=1), painting(comfy, 1)))
     assert image.shape[1::-1] == SIZES[name]
     assert image.std() > 1
-    diffbir = ["BSRNet.pth", "v2-1_512-ema-pruned.safetensors", "v2.pth"]
+    diffbir = ["BSRNet.pth", "v2-1_512-ema-pruned.ckpt", "v2.pth"]
     sd15 = ["v1-5-pruned-emaonly-fp16.safetensors"]
     assert sorted(files) == (diffbir if name == "restore_then_style" else sd15)
 

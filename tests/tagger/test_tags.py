@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from torch import Tensor
 from restoration.common.state_dict import CheckpointError
 from restoration.tagger import tags
 from restoration.tagger.config import RAM, TAG_LISTS
-from restoration.tagger.tags import TagList, read_tag_list
+from restoration.tagger.tags import SHIPPED, TagList, read_tag_list
 
+Finder = Callable[[str], str | None]
 LIST, THRESHOLDS = TAG_LISTS
 NAMES = ("apple", "blur", "cat (animal)", "dog", "off")
 THRESHOLD = torch.tensor([0.5, 0.5, 0.8, 0.65, 1.0])
@@ -70,40 +71,36 @@ def test_excluded_tags_leave_room_for_others(words) -> None:
     assert capital.text(logits(0.9)) == "Dog" and capital.text(logits(0.9), exclude="dog") == ""
 
 
-@pytest.fixture
-def published(monkeypatch) -> dict[str, bytes]:
-    """Lists of the published length, taken for the published ones."""
-    contents = {
-        LIST: "\n".join(f"tag {i}" for i in range(RAM.labels)).encode(),
-        THRESHOLDS: "\n".join(str(0.45 + i % 7 / 20) for i in range(RAM.labels)).encode(),
-    }
-    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    monkeypatch.setattr(tags, "TAG_LISTS", checksums)
-    return contents
+def copied(folder: Path, change: Callable[[bytes], bytes] = lambda content: content) -> Finder:
+    """Finds the user's own lists, which are the published ones, changed."""
+    for name in TAG_LISTS:
+        (folder / name).write_bytes(change((SHIPPED / name).read_bytes()))
+    return lambda name: str(folder / name)
 
 
-def test_lists_are_read_line_by_line(published) -> None:
-    for files in (published, {n: c.replace(b"\n", b"\r\n") for n, c in published.items()}):
-        found = read_tag_list(files, "folder")
-        assert len(found.names) == len(found.thresholds) == 4585
-        assert found.names[7] == "tag 7"
-        torch.testing.assert_close(found.thresholds[6], torch.tensor(0.75))
+def test_the_lists_come_with_the_pack() -> None:
+    found = read_tag_list()
+    assert len(found.names) == len(found.thresholds) == RAM.labels
+    assert found.names[0] == "3D CG rendering" and found.thresholds.min() > 0.4
 
 
-@pytest.mark.parametrize("name", [LIST, THRESHOLDS])
-def test_a_missing_list_is_named_with_where_to_get_it(published, name) -> None:
-    with pytest.raises(CheckpointError) as error:
-        read_tag_list({**published, name: None}, "models/restoration")
-    message = str(error.value)
-    assert message.startswith(f"The tagger needs the file {name} in models/restoration. ")
-    assert "https://github.com/cswry/SeeSR" in message and "ram/data" in message
+def test_lists_from_a_checkout_on_windows_are_the_same(tmp_path) -> None:
+    own = read_tag_list(copied(tmp_path, lambda content: content.replace(b"\n", b"\r\n")))
+    assert own.names == read_tag_list().names
 
 
 @pytest.mark.parametrize("name", [LIST, THRESHOLDS])
-def test_a_changed_list_is_refused(published, name) -> None:
-    changed = published[name].replace(b"4", b"5", 1)
-    with pytest.raises(CheckpointError, match=rf"^{name} in here is not the published list"):
-        read_tag_list({**published, name: changed}, "here")
+def test_a_list_of_the_user_is_read_first_and_refused_when_changed(tmp_path, name) -> None:
+    find = copied(tmp_path)
+    (tmp_path / name).write_bytes((SHIPPED / name).read_bytes().replace(b"\n", b"\n\n", 1))
+    with pytest.raises(CheckpointError, match=f"{name} is not the published .* delete it, for the"):
+        read_tag_list(find)
+
+
+def test_a_list_that_the_pack_lacks_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tags, "SHIPPED", tmp_path)
+    with pytest.raises(CheckpointError, match=f"{LIST} cannot be read .* install the pack again"):
+        read_tag_list()
 
 
 def test_checksums_are_those_of_the_published_files() -> None:

@@ -33,7 +33,7 @@ def dials(note: str) -> list[str]:
 
 
 def files(note: str) -> list[str]:
-    return [line for line in note.splitlines() if "→ `models/" in line]
+    return [line for line in note.splitlines() if "→ `ComfyUI/models/" in line]
 
 
 def test_every_workflow_has_one() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from restoration import registry
 from restoration.common.state_dict import CheckpointError
@@ -62,12 +63,12 @@ def test_named_files_are_found_in_folders_of_folders_and_after_conversion(comfyu
 
 def test_a_published_file_counts_in_each_of_its_formats(comfyui) -> None:
     models = comfyui / "models"
-    checkpoint = models / "checkpoints" / "v2-1_512-ema-pruned.ckpt"
-    torch.save({"a": torch.zeros(1)}, checkpoint)
+    checkpoint = models / "checkpoints" / "v2-1_512-ema-pruned.safetensors"
+    save_file({"a": torch.zeros(1)}, checkpoint)
     release = models / "restoration" / "pasd" / "checkpoint-100000"
     tiny.write_release(release, tiny.pasd_unet(), tiny.pasd_control(), "bin")
     found = rows(comfyui)
-    row = found["v2-1_512-ema-pruned.safetensors"]
+    row = found["v2-1_512-ema-pruned.ckpt"]
     assert row.paths == (str(checkpoint),) and not row.problem
     row = found["pasd/checkpoint-100000/unet/diffusion_pytorch_model.safetensors"]
     assert row.paths == (str(release / "unet" / "diffusion_pytorch_model.bin"),)
