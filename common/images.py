@@ -85,17 +85,22 @@ def to_image(pixels: Tensor, alpha: Tensor | None = None, clamp: bool = True) ->
     return (image.clamp(0, 1) if clamp else image).contiguous()
 
 
+def check_rows(rows: int, batch: int, name: str) -> None:
+    """ValueError, naming the input, unless `rows` images can be shared out evenly over `batch`."""
+    if batch % rows:
+        raise ValueError(
+            f"`{name}` has {rows} images, but there are {batch} images to go with it. "
+            f"Give it 1 image or {batch} (or a number that divides {batch})."
+        )
+
+
 def match_batch(tensor: Tensor, batch: int, name: str) -> Tensor:
     """Repeats `tensor` (B ...) to `batch` rows, in the order in which latents are repeated.
 
     One row serves every image. Raises ValueError when the rows cannot be shared out evenly.
     """
     rows = tensor.shape[0]
-    if batch % rows:
-        raise ValueError(
-            f"`{name}` has {rows} images, but there are {batch} images to go with it. "
-            f"Give it 1 image or {batch} (or a number that divides {batch})."
-        )
+    check_rows(rows, batch, name)
     if rows == 1:
         return tensor.expand(batch, *tensor.shape[1:])
     return tensor if rows == batch else tensor.repeat(batch // rows, *[1] * (tensor.ndim - 1))
