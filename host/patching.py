@@ -70,6 +70,15 @@ class ModelCall:
         """The same call, its `transformer_options` extended; the caller's own stay as they are."""
         return replace(self, options={**self.options, **options})
 
+    def with_patch(self, place: str, patch: Callable[..., Any], first: bool = False) -> ModelCall:
+        """The same call with a patch of the network's blocks, after (or before) all that nodes and
+        prompts have set there, in whichever order they are connected. place: by the host's name,
+        such as `attn1_patch`."""
+        known = self.options.get("patches", {})
+        others = known.get(place, [])
+        patches = [patch, *others] if first else [*others, patch]
+        return self.with_options({"patches": {**known, place: patches}})
+
     def run(self, executor: Callable[..., Tensor]) -> Tensor:
         tensors = self.x, self.t, self.c_concat, self.c_crossattn
         return executor(*tensors, self.control, self.options, **self.more)

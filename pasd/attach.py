@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from ..common.images import from_mask
 from ..host.branch import BranchCall, BranchResult, ImageBranch, apply_branch, features_of
 from ..host.extra_blocks import Block, inner_options, tokens
 from ..host.masks import averaged, size_of
+from ..host.patching import ModelCall, around_model_calls
 from .config import PASDConfig
 from .networks import LightTransformer, PASDModel
 
@@ -114,12 +114,13 @@ class PixelContext:
         return added * tokens(averaged(self.mask, size_of(self.residual)))
 
 
-def light_patches(identity: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """(`middle_patch`, `attn2_output_patch`) of a `pasd_light` branch.
+def attach_light(patched: Any, identity: str) -> None:
+    """Patches a clone with the attention of a `pasd_light` branch.
 
-    The first keeps the stream before text attention, the only place where it is visible; the
-    second adds pixel attention to what text attention adds. The host's dictionary of one block's
-    call carries it from one to the other.
+    A `middle_patch` keeps the stream before text attention, the only place where it is visible; an
+    `attn2_output_patch` adds pixel attention to what text attention adds. The host's dictionary of
+    one block's call carries it from one to the other. Both are set within the call, where they
+    come after those of all nodes and of GLIGEN: what these change belongs to the stream.
     """
     key = f"{identity}.stream"
 
@@ -140,7 +141,12 @@ def light_patches(identity: str) -> tuple[Callable[..., Tensor], Callable[..., T
         block = found.transformer.transformer_blocks[extra["block_index"]]
         return n + found.weighted(block(extra.pop(key) + n, found.tokens(), inner_options(extra)))
 
-    return keep, attend
+    def run(executor: Any, call: ModelCall) -> Tensor:
+        if features_of(call.options, identity):
+            call = call.with_patch("middle_patch", keep).with_patch("attn2_output_patch", attend)
+        return call.run(executor)
+
+    around_model_calls(patched, f"{identity}.attention", run)
 
 
 def check_base(model: Any, config: PASDConfig) -> None:
@@ -199,9 +205,7 @@ def patched_with(
     """A clone of MODEL that runs the branch; see `apply_branch`."""
     patched, identity = apply_branch(model, branch, image, start_percent, end_percent, mask)
     if branch.pasd.variant == "pasd_light":
-        keep, attend = light_patches(identity)
-        patched.set_model_patch(keep, "middle_patch")
-        patched.set_model_patch(attend, "attn2_output_patch")
+        attach_light(patched, identity)
     return patched
 
 

@@ -656,6 +656,34 @@ def test_replaced_text_attention_as_of_ipadapter(host, pasd) -> None:
     assert not torch.allclose(found, eps(applied(base, pasd), *call))
 
 
+@pytest.mark.parametrize(
+    ("place", "set_by"),
+    [("middle_patch", "node"), ("attn2_output_patch", "node"), ("middle_patch", "prompt")],
+)
+def test_light_attends_with_the_stream_that_later_patches_leave(model, both, place, set_by) -> None:
+    """A prompt sets one too: GLIGEN, whose boxes change the stream before text attention."""
+    from comfy.model_patcher import ModelPatcher
+
+    def change(x: Tensor, extra: Any) -> Tensor:
+        return x + x.roll(1, -1)
+
+    x, timesteps = noisy()
+    before, after = model.clone(), applied(model, both["pasd_light"])
+    before.set_model_patch(change, place)
+    expected = eps(applied(before, both["pasd_light"]), x, timesteps)
+    boxes = {}
+    if set_by == "node":
+        after.set_model_patch(change, place)
+    else:
+        network = torch.nn.Module()
+        network.set_position = lambda shape, params, device: change
+        cpu = torch.device("cpu")
+        boxes["gligen"] = ("position", ModelPatcher(network, cpu, cpu), [])
+    found = call_model(after, x, timesteps, conditioning(text(), **boxes))[0]
+    assert torch.equal(found, expected)
+    assert (found - eps(before, x, timesteps)).abs().mean() > 0.01, "PASD changes nothing"
+
+
 def test_attention_override_reaches_the_added_attention(model, pasd) -> None:
     """Sage attention and the like come as such an override."""
     calls: list[int] = []
