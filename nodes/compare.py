@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..common.images import from_image, pair_rows, to_image
+from ..common.images import check_rows, from_image, to_image
 from ..host.schema import CheckedNode, schema
 
 PAIRS = "restoration_compare"
@@ -51,16 +51,18 @@ class RestorationCompare(CheckedNode):
             name: to_image(*from_image(image, name))
             for name, image in (("before", before), ("after", after))
         }
-        pairs = pair_rows(*(len(each) for each in pictures.values()), names=("before", "after"))
+        rows = max(map(len, pictures.values()))
+        for name, each in pictures.items():
+            check_rows(len(each), rows, name)
         files = {
             name: ui.PreviewImage(each, cls=cls).as_dict()["images"]
             for name, each in pictures.items()
         }
-        shown = {
-            # An App draws these, the first of them large.
-            "images": [*files["after"], *files["before"]],
-            PAIRS: [{"before": files["before"][b], "after": files["after"][a]} for b, a in pairs],
-        }
+        pairs = [
+            {name: each[row % len(each)] for name, each in files.items()} for row in range(rows)
+        ]
+        # An App draws `images`, the first of them large.
+        shown = {"images": [*files["after"], *files["before"]], PAIRS: pairs}
         return io.NodeOutput(after, ui=shown)
 
 

@@ -59,7 +59,11 @@ def test_gray_and_alpha_come_out_as_they_are(compare, channels: int) -> None:
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        (torch.zeros(2, 4, 4, 3), torch.zeros(3, 4, 4, 3), "`before` has 2 images and `after` has"),
+        (
+            torch.zeros(2, 4, 4, 3),
+            torch.zeros(3, 4, 4, 3),
+            "`before` has 2 images, but there are 3",
+        ),
         (torch.full((1, 4, 4, 3), torch.nan), torch.zeros(1, 4, 4, 3), "`before` contains NaN"),
         (torch.zeros(1, 4, 4, 3), "a latent", "`after` must be an IMAGE"),
     ],
