@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .color import ColorCorrection, correct_color
 from .fidelity import AUTHORS, blend_weight
-from .images import from_image, match_batch, to_image
+from .images import from_image, from_mask, match_batch, to_image
 from .resample import pad_to, resize, round_up
 
 Fit = Literal["pad", "stretch", "black"]
@@ -123,6 +123,42 @@ def _size_before(size: Size, original: Size) -> Size:
             "shape, so not one picture. Connect the photo that the enlarging model was given."
         )
     return original
+
+
+LOAD_IMAGE_MASK = (1, 64, 64)
+"""Shape of the black mask that core's Load Image gives for a picture without one."""
+
+
+def is_unpainted(mask: Tensor) -> bool:
+    """Whether a B H W mask is what Load Image gives where nothing is painted or transparent."""
+    return mask.shape == LOAD_IMAGE_MASK and not mask.any()
+
+
+def mask_at_work(mask: object, info: RestoreInfo, fit: Fit) -> Tensor:
+    """A MASK of the photo at the working size of `prepare`, padded as the picture is.
+
+    mask: B H W in 0..1, any resolution, as it lies on the photo; None, or what Load Image gives
+    where nothing is painted: everywhere. Returns B H' W' in 0..1; all ones and all zeros stay so
+    exactly.
+    """
+    painted = None if mask is None else from_mask(mask)
+    if painted is None or is_unpainted(painted):
+        return torch.ones(1, *info.working_size)
+    if painted.min() == painted.max():
+        return painted[:, :1, :1].expand(-1, *info.working_size).contiguous()
+    content = resize(painted[:, None], *info.content_size).clamp(0, 1)
+    mode = "zeros" if fit == "black" else "reflect"
+    return pad_to(content, *info.working_size, mode=mode)[:, 0]
+
+
+def with_transparency(info: RestoreInfo, transparency: object) -> RestoreInfo:
+    """`info` of a photo whose transparency came beside it, as Load Image's MASK: B H W, 1 is
+    transparent. A photo that is opaque, or has an alpha of its own, stays as it is."""
+    mask = from_mask(transparency, "transparency")
+    if info.alpha is not None or not mask.any():
+        return info
+    match_batch(mask, info.reference.shape[0], "transparency")
+    return replace(info, alpha=1 - mask[:, None])
 
 
 def _content_of(size: Size, info: RestoreInfo) -> Size:

@@ -12,15 +12,15 @@ from typing import Any
 Json = dict[str, Any]
 
 BLUEPRINTS = {
-    "Restore with DiffBIR": "diffbir_v2_upscale",
-    "Restore with PASD": "pasd_upscale",
-    "Restore with SeeSR": "seesr_upscale",
+    "Restore with DiffBIR": "diffbir_v2_all_nodes",
+    "Restore with PASD": "pasd_all_nodes",
+    "Restore with SeeSR": "seesr_all_nodes",
     "Transfer Style with StyleID": "styleid_transfer",
 }
 """Name in the node library: the workflow it is made of."""
 
 LOADS, SAVES = "LoadImage", "SaveImage"
-AROUND = {LOADS, SAVES, "PreviewImage", "PreviewAny", "MarkdownNote", "Note"}
+AROUND = {LOADS, SAVES, "RestorationCompare", "MarkdownNote"}
 DIALS = ("fidelity", "ckpt_name", "upscale_by", "cfg", "seed", "color_correction_method")
 """Widgets of the inner nodes that the blueprint shows."""
 INPUT, OUTPUT = -10, -20
@@ -35,17 +35,23 @@ def blueprint(name: str, ui: Json) -> Json:
 
     nodes = {node["id"]: node for node in ui["nodes"]}
     photos = [node for node in ui["nodes"] if node["type"] == LOADS]
+    used = [
+        (photo, slot)
+        for slot in range(2)  # pictures before masks
+        for photo in photos
+        if photo["outputs"][slot]["links"]
+    ]
     inputs = [
         {
-            "id": identity(f"input {slot}"),
-            "name": "image" if len(photos) == 1 else _word(photo["title"]),
-            "type": "IMAGE",
+            "id": identity(f"input {number}"),
+            "name": _input_name(photo, slot, len(photos)),
+            "type": photo["outputs"][slot]["type"],
             "linkIds": [],
         }
-        for slot, photo in enumerate(photos)
+        for number, (photo, slot) in enumerate(used)
     ]
     output = {"id": identity("output"), "name": "IMAGE", "type": "IMAGE", "linkIds": []}
-    border = {photo["id"]: slot for slot, photo in enumerate(photos)}
+    border = {(photo["id"], slot): number for number, (photo, slot) in enumerate(used)}
 
     links = []
     for number, source, slot, target, into, kind in ui["links"]:
@@ -62,11 +68,9 @@ def blueprint(name: str, ui: Json) -> Json:
             output["linkIds"].append(number)
         elif nodes[target]["type"] in AROUND:
             continue
-        if source in border:
-            if slot != 0:
-                raise ValueError(f"{name}: a blueprint has no mask input")
-            link |= {"origin_id": INPUT, "origin_slot": border[source]}
-            inputs[border[source]]["linkIds"].append(number)
+        if (source, slot) in border:
+            link |= {"origin_id": INPUT, "origin_slot": border[source, slot]}
+            inputs[border[source, slot]]["linkIds"].append(number)
         links.append(link)
 
     kept = {link["id"] for link in links}
@@ -140,8 +144,10 @@ def blueprint(name: str, ui: Json) -> Json:
     }
 
 
-def _word(title: str) -> str:
-    return title.removeprefix("The ").lower().replace(" ", "_")
+def _input_name(photo: Json, slot: int, photos: int) -> str:
+    if slot:
+        return "transparency"
+    return "image" if photos == 1 else photo["title"].removeprefix("The ").lower()
 
 
 def _holds(group: Json, nodes: list[Json]) -> bool:

@@ -10,6 +10,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import workflows as descriptions
@@ -24,31 +25,46 @@ SUBGRAPHS = ROOT / "subgraphs"
 """Where ComfyUI looks for a pack's blueprints."""
 
 
-def workflows() -> dict[str, Callable[[Graph], None]]:
+@dataclass(frozen=True)
+class Workflow:
+    """One that is shipped. Its name is that of its API form and stays; its title is what the
+    template browser shows, which is the name of the file for people."""
+
+    title: str
+    describe: Callable[[Graph], None]
+    all_nodes: bool = False
+
+    @property
+    def path(self) -> Path:
+        return FOLDER / f"{self.title}.json"
+
+
+def workflows() -> dict[str, Workflow]:
     """What is built, by name: the `WORKFLOWS` of every module of the folder `workflows` beside this
     file. ValueError where two bring the same name."""
-    found: dict[str, Callable[[Graph], None]] = {}
+    found: dict[str, Workflow] = {}
     for module in pkgutil.iter_modules(descriptions.__path__, descriptions.__name__ + "."):
         described = importlib.import_module(module.name).WORKFLOWS
         if twice := found.keys() & described.keys():
             raise ValueError(f"The workflow {min(twice)} is described twice: rename one of them.")
-        found |= described
+        found |= {name: Workflow(*each) for name, each in described.items()}
     return found
 
 
 def build(name: str, definitions: Definitions) -> Graph:
     """A workflow by name, drawn with the node classes of a host."""
-    graph = Graph(name, definitions)
-    workflows()[name](graph)
+    workflow = workflows()[name]
+    graph = Graph(name, definitions, workflow.all_nodes)
+    workflow.describe(graph)
     return graph
 
 
 def files(definitions: Definitions) -> dict[Path, str]:
     """All that is written: a file's path and its text."""
     texts = {}
-    for name in workflows():
+    for name, workflow in workflows().items():
         graph = build(name, definitions)
-        texts[FOLDER / f"{name}.json"] = dumped(ui(graph))
+        texts[workflow.path] = dumped(ui(graph))
         texts[FOLDER / "api" / f"{name}.json"] = dumped(graph.api())
     for title, name in BLUEPRINTS.items():
         texts[SUBGRAPHS / f"{title}.json"] = dumped(blueprint(title, ui(build(name, definitions))))

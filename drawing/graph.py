@@ -1,4 +1,4 @@
-"""A workflow as it is described: nodes in groups, written from left to right."""
+"""A workflow as it is described: nodes in groups, in the order in which they work."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import registry
+from ..common.recipe import Graph as Recipe
 from .definitions import Definitions, inputs_of
 
 Json = dict[str, Any]
-
-PICTURES = {"LoadImage": 340, "PreviewImage": 340, "SaveImage": 400}
-"""Height that the frontend needs to show a picture."""
-GROUP_COLORS = ("#3f789e", "#b58b2a", "#8A8", "#88A", "#a1309b", "#3f789e")
-WIDTH, GAP, TITLE = 320, 60, 30
 
 
 @dataclass(frozen=True)
@@ -28,7 +24,7 @@ class Slot:
 
 @dataclass
 class Node:
-    """One node: its place, and what it is given."""
+    """One node, and what it is given."""
 
     id: int
     kind: str
@@ -36,8 +32,6 @@ class Node:
     inputs: dict[str, Any]
     models: tuple[str, ...]
     """Weight files that it needs."""
-    pos: tuple[int, int]
-    size: tuple[int, int]
 
     def __getitem__(self, index: int) -> Slot:
         return Slot(self.id, index)
@@ -45,56 +39,54 @@ class Node:
 
 @dataclass
 class Graph:
-    """Groups of columns of nodes."""
+    """Groups of nodes, a note above them, and what an App shows of them."""
 
     name: str
     definitions: Definitions
+    all_nodes: bool = False
+    """Restore nodes stand open: the nodes of their recipe in their place."""
     nodes: list[Node] = field(default_factory=list)
-    groups: list[Json] = field(default_factory=list)
+    groups: list[tuple[str, list[Node]]] = field(default_factory=list)
     note: str = ""
-    x: int = 560
-    y: int = 0
+    shown: list[tuple[Node, str]] = field(default_factory=list)
+    """Widgets that an App shows; with none, the workflow opens as a graph."""
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:
         """Nodes added inside stand in one frame."""
-        first, left = len(self.nodes), self.x
-        self.y = 0
+        first = len(self.nodes)
         yield
-        members = self.nodes[first:]
-        bottom = max(node.pos[1] + node.size[1] for node in members)
-        self.groups.append(
-            {
-                "id": len(self.groups) + 1,
-                "title": title,
-                "bounding": [left - 20, -80, self.x + WIDTH - left + 40, bottom + 100],
-                "color": GROUP_COLORS[len(self.groups) % len(GROUP_COLORS)],
-                "font_size": 24,
-                "flags": {},
-            }
-        )
-        self.x += WIDTH + GAP + 20
-
-    def column(self) -> None:
-        """The next nodes stand to the right."""
-        self.x, self.y = self.x + WIDTH + 40, 0
+        self.groups.append((title, self.nodes[first:]))
 
     def add(self, kind: str, title: str | None = None, **inputs: Any) -> Node:
-        described = inputs_of(kind, self.definitions)
-        widgets = [each.options for each in described if each.is_widget]
-        sockets = len(described) - len(widgets)
-        outputs = len(self.definitions[kind].RETURN_TYPES)
-        height = 20 + 20 * max(sockets, outputs)
-        height += sum(110 if options.get("multiline") else 28 for options in widgets)
-        height += PICTURES.get(kind, 0)
         files = registry.files()
         models = tuple(value for value in inputs.values() if value in files)
-        node = Node(
-            len(self.nodes) + 2, kind, title, inputs, models, (self.x, self.y), (WIDTH, height)
-        )
+        node = Node(len(self.nodes) + 2, kind, title, inputs, models)
         self.nodes.append(node)
-        self.y += height + TITLE + 40
         return node
+
+    def restore(self, kind: str, **inputs: Any) -> Node:
+        """A Restore node, or its recipe with the same settings; the node that gives the result."""
+        if not self.all_nodes:
+            return self.add(kind, **inputs)
+        defaults = {
+            each.name: each.options["default"]
+            for each in inputs_of(kind, self.definitions)
+            if each.is_widget
+        }
+        return self.take(self.definitions[kind].graph(**defaults | inputs))
+
+    def take(self, recipe: Recipe) -> Node:
+        """The nodes of a recipe whose links from outside are `Slot`s; the last of them."""
+        taken: dict[str, Node] = {}
+        for name, each in recipe.items():
+            inputs = {
+                key: taken[value[0]][value[1]] if isinstance(value, list) else value
+                for key, value in each["inputs"].items()
+            }
+            title = each.get("_meta", {}).get("title")
+            taken[name] = self.add(each["class_type"], title, **inputs)
+        return next(reversed(taken.values()))
 
     def node(self, number: int) -> Node:
         """By its id."""

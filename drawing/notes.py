@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from .files import file_row
 
+CHOOSE = "Choose your photo in **Load Image**, press **Run**.\n\n"
 CARDS = (
-    "**Your card** (from ComfyUI's own memory formula, not measured; too much is noticed and halved)"
-    "\n\n| memory | `tile_size` | `tile_batch_size` | `tile_size` of the VAE |\n| --- | --- | --- | --- |"
-    "\n| 6 GB | 512 | 1 | 256 |\n| 8 GB | 512 | 2 | 512 |\n| 12 GB | 512 to 768 | 4 | 512 |"
-    "\n| 24 GB | 768 to 1024 | 8 | 1024 |\n\n"
+    "**Your card** (from ComfyUI's own memory formula, not measured; too much is noticed and halved): "
+    "6 or 8 GB `tile_size` 512; 12 GB 768; 24 GB 1024.\n\n"
 )
 """For the notes of tiled workflows."""
 DIALS = "### The three dials that matter\n\n"
-DIAL = (
-    "- `fidelity` in *Fidelity Dial*: 0.5, the authors' setting. Higher keeps closer to the photo, "
-    "lower draws more freely."
-)
-"""One of the notes' three dials; what it turns is said behind it."""
+FIDELITY = "- `fidelity` in *{node}*: 0.5, the authors' setting. Higher keeps closer to the photo, "
+FIDELITY += "lower draws more freely.{more}\n"
 
 
 def files_note(*names: str) -> str:
     return "### Files\n\n" + "\n".join(map(file_row, names)) + "\n\n"
+
+
+def fidelity(node: str, more: str = "") -> str:
+    """The first of the dials. node: whose it is. more: what it turns."""
+    return FIDELITY.format(node=node, more=f" {more}" if more else "")

@@ -2,46 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from .graph import Graph, Node, Slot
 
-VAE_NODES = {
-    False: ("VAEEncode", "VAEDecode"),
-    True: ("TiledVAEEncodeExact", "TiledVAEDecodeExact"),
-}
-"""The VAE nodes of a workflow that works in tiles, or not."""
 
-TITLES = ("Positive prompt", "Negative prompt")
+def photo_group(g: Graph) -> Node:
+    """The photo of a workflow for one."""
+    with g.group("1  Your photo"):
+        photo = g.add("LoadImage", image="example.png")
+    g.shown.append((photo, "image"))
+    return photo
 
 
 def before_and_after(g: Graph, number: int, before: Slot, after: Slot, prefix: str) -> None:
+    """Compared and saved: the end of every workflow that makes a picture."""
     with g.group(f"{number}  Before and after"):
-        g.add("PreviewImage", "Before", images=before)
-        g.column()
-        g.add("SaveImage", "After (saved)", images=after, filename_prefix=f"restored/{prefix}")
+        g.add("RestorationCompare", before=before, after=after)
+        g.add("SaveImage", images=after, filename_prefix=f"restored/{prefix}")
+
+
+def dials(g: Graph, restored: Node, *names: str) -> None:
+    """Widgets of a Restore node that its App shows."""
+    if not g.all_nodes:
+        g.shown += [(restored, name) for name in names]
 
 
 def fidelity_dial(g: Graph) -> Slot:
     """One dial for every `fidelity` of a workflow."""
     return g.add("RestorationFidelity")[0]
-
-
-def encoded(g: Graph, clip: Slot, texts: Sequence[Slot]) -> list[Slot]:
-    """Positive and negative text as conditioning."""
-    return [
-        g.add("CLIPTextEncode", title, clip=clip, text=text)[0]
-        for title, text in zip(TITLES, texts, strict=True)
-    ]
-
-
-def sampled(g: Graph, noise: Node, guider: Node, sampler: Slot, sigmas: Slot, latent: Slot) -> Slot:
-    """The latent that the authors' steps make."""
-    return g.add(
-        "SamplerCustomAdvanced",
-        noise=noise[0],
-        guider=guider[0],
-        sampler=sampler,
-        sigmas=sigmas,
-        latent_image=latent,
-    )[0]

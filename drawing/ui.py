@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from typing import Any
 
 from .. import registry
 from .definitions import inputs_of
-from .graph import TITLE, Graph, Json, Node, Slot
-from .notes_zh import NOTES
+from .graph import Graph, Json, Node, Slot
+from .layout import Box, arrange
 
-NOTE_WIDTH = 500
-VIEW = {"scale": 0.7, "offset": [130, 215]}
-"""What is seen first: below a zoom of 0.6 the frontend draws no text, and newer ones lay their side
-bar and tabs over the canvas."""
+GROUP_COLORS = ("#3f789e", "#b58b2a", "#8A8", "#88A", "#a1309b", "#3f789e")
+NOTE_PROPERTY = "diffusion_restoration_note"
+"""By it web/notes.js knows a note of ours, and its text in another language."""
+SAVES = ("SaveImage", "RestorationCompare")
+"""What an App shows of its results, the first of them large."""
 
 
 def ui(graph: Graph) -> Json:
-    """Nodes with their places, links, groups and notes."""
+    """Nodes with their places, links, groups and the note."""
+    layout = arrange(graph)
     links: list[list[Any]] = []
-    drawn = [_drawn(graph, node, order, links) for order, node in enumerate(graph.nodes, 1)]
+    drawn = [
+        _drawn(graph, node, layout.nodes[node.id], order, links)
+        for order, node in enumerate(graph.nodes, 1)
+    ]
     consumers: dict[tuple[int, int], list[int]] = {}
     for number, source, index, *_ in links:
         consumers.setdefault((source, index), []).append(number)
@@ -30,17 +34,42 @@ def ui(graph: Graph) -> Json:
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"diffusion-restoration/{graph.name}")),
         "revision": 0,
-        "last_node_id": len(graph.nodes) + 2,
+        "last_node_id": len(graph.nodes) + 1,
         "last_link_id": len(links),
-        "nodes": [*_notes(graph), *drawn],
+        "nodes": [_note(graph, layout.note), *drawn],
         "links": links,
-        "groups": graph.groups,
-        "extra": {"ds": VIEW},
+        "groups": [
+            _frame(number, title, box)
+            for number, ((title, _), box) in enumerate(
+                zip(graph.groups, layout.groups, strict=True), 1
+            )
+        ],
+        "extra": _app(graph),
         "version": 0.4,
     }
 
 
-def _drawn(graph: Graph, node: Node, order: int, links: list[list[Any]]) -> Json:
+def _app(graph: Graph) -> Json:
+    """What makes newer front ends open the workflow as a form (App Mode)."""
+    if not graph.shown:
+        return {}
+    results = [node.id for kind in SAVES for node in graph.nodes if node.kind == kind]
+    inputs = [[node.id, name] for node, name in graph.shown]
+    return {"linearMode": True, "linearData": {"inputs": inputs, "outputs": results}}
+
+
+def _frame(number: int, title: str, box: Box) -> Json:
+    return {
+        "id": number,
+        "title": title,
+        "bounding": [box.x, box.y, box.width, box.height],
+        "color": GROUP_COLORS[(number - 1) % len(GROUP_COLORS)],
+        "font_size": 24,
+        "flags": {},
+    }
+
+
+def _drawn(graph: Graph, node: Node, box: Box, order: int, links: list[list[Any]]) -> Json:
     """A node; the links that go in are added to those of the workflow."""
     definition = graph.definitions[node.kind]
     inputs, stored = _inputs(graph, node, links)
@@ -48,8 +77,8 @@ def _drawn(graph: Graph, node: Node, order: int, links: list[list[Any]]) -> Json
     return {
         "id": node.id,
         "type": node.kind,
-        "pos": list(node.pos),
-        "size": list(node.size),
+        "pos": [box.x, box.y],
+        "size": [box.width, box.height],
         "flags": {},
         "order": order,
         "mode": 0,
@@ -111,40 +140,22 @@ def _properties(node: Node, definition: Any) -> Json:
     return properties
 
 
-def _notes(graph: Graph) -> list[Json]:
-    """What it does, in English and below that in Chinese."""
-    drawn, top = [], 0
-    for identity, title, text in (
-        (1, "Read me", graph.note),
-        (len(graph.nodes) + 2, "说明", NOTES[graph.name]),
-    ):
-        size = [NOTE_WIDTH, _note_height(text)]
-        drawn.append(
-            {
-                "id": identity,
-                "type": "MarkdownNote",
-                "pos": [0, top],
-                "size": size,
-                "flags": {},
-                "order": 0,
-                "mode": 0,
-                "inputs": [],
-                "outputs": [],
-                "title": title,
-                "properties": {},
-                "widgets_values": [text],
-                "color": "#432",
-                "bgcolor": "#653",
-            }
-        )
-        top += size[1] + TITLE + 40
-    return drawn
-
-
-def _note_height(text: str) -> int:
-    """About what the front end needs: it breaks lines at some 80 letters, or 40 characters that are
-    as wide as high, and draws no addresses."""
-    shown = re.sub(r"\]\(.*?\)", "]", text)
-    widths = [sum(2 if ord(c) > 0x2E80 else 1 for c in line) for line in shown.split("\n")]
-    rows = sum(max(0.6, -(-width // 80)) for width in widths)
-    return 60 + round(17 * rows)
+def _note(graph: Graph, box: Box) -> Json:
+    """What it does, in English. The front-end extension puts the Chinese text in its place where
+    ComfyUI speaks Chinese."""
+    return {
+        "id": 1,
+        "type": "MarkdownNote",
+        "pos": [box.x, box.y],
+        "size": [box.width, box.height],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "title": "Read me",
+        "properties": {NOTE_PROPERTY: graph.name},
+        "widgets_values": [graph.note],
+        "color": "#432",
+        "bgcolor": "#653",
+    }

@@ -205,23 +205,26 @@ def _check_together(cls: type[CheckedNode], values: Mapping[str, Any]) -> None:
 
 
 def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
-    """An `execute` that checks its inputs first."""
+    """An `execute` that checks its inputs first. It names them, or takes all as keywords."""
     signature = inspect.signature(execute)
+    kind = inspect.Parameter.VAR_KEYWORD
+    every = next((p.name for p in signature.parameters.values() if p.kind is kind), None)
 
     @wraps(execute)
     def checked(cls: type[CheckedNode], *args: Any, **kwargs: Any) -> io.NodeOutput:
         given = signature.bind(cls, *args, **kwargs)
         try:
             parts = cls.define_schema().inputs
+            values = given.arguments if every is None else given.arguments.setdefault(every, {})
             for part in parts:  # None through a link is as nothing connected
-                if part.optional and given.arguments.get(part.id, part) is None:
-                    del given.arguments[part.id]
+                if part.optional and values.get(part.id, part) is None:
+                    del values[part.id]
             given.apply_defaults()
             for part in parts:
-                value = given.arguments.get(part.id)
+                value = values.get(part.id)
                 if not (isinstance(part, FileInput) and isinstance(value, str)):
                     check_value(part, value)
-            _check_together(cls, given.arguments)
+            _check_together(cls, values)
             # Building a network draws its first weights, even when a file's replace them next.
             with torch.random.fork_rng(devices=[]):
                 return execute(*given.args, **given.kwargs)

@@ -72,11 +72,28 @@ class RestorationPrepare(CheckedNode):
                     tooltip="The photo before a model that enlarges by itself, such as BSRNet: "
                     "upscale_by then counts from its size. Not connected: from that of image.",
                 ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Painted on the photo, in Load Image's mask editor for example: comes "
+                    "back at working size, in its place. Not connected, or nothing painted: "
+                    "everywhere.",
+                ),
+                io.Mask.Input(
+                    "transparency",
+                    optional=True,
+                    tooltip="What is transparent in the photo, as Load Image's MASK says it. Finish "
+                    "Restoration makes it transparent again. An opaque photo stays without alpha.",
+                ),
             ],
             outputs=[
                 io.Image.Output(tooltip="The photo at working size, RGB."),
                 RestoreInfoType.Output(
                     display_name="info", tooltip="For Finish Restoration: sizes, colors, alpha."
+                ),
+                io.Mask.Output(
+                    display_name="mask",
+                    tooltip="The mask at working size, for apply nodes; white where none was given.",
                 ),
             ],
         )
@@ -90,8 +107,13 @@ class RestorationPrepare(CheckedNode):
         multiple: int,
         fit: Fit = "pad",
         original: Tensor | None = None,
+        mask: Tensor | None = None,
+        transparency: Tensor | None = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(*prepare(image, upscale_by, min_side, multiple, fit, original))
+        picture, info = prepare(image, upscale_by, min_side, multiple, fit, original)
+        if transparency is not None:
+            info = with_transparency(info, transparency)
+        return io.NodeOutput(picture, info, mask_at_work(mask, info, fit))
 
 
 class RestorationFinish(CheckedNode):

@@ -5,30 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..graph import Graph, Slot
-from ..notes import CARDS, DIAL, DIALS, files_note
-from ..parts import TITLES, VAE_NODES, before_and_after, encoded, fidelity_dial, sampled
+from ..graph import Graph
+from ..notes import CARDS, CHOOSE, DIALS, fidelity, files_note
+from ..parts import before_and_after, dials, fidelity_dial, photo_group
 
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 TOONYOU = "toonyou_beta3.safetensors"
 SDXL = "sd_xl_base_1.0.safetensors"
-SEED = 42
 FILE = "diffusion_pytorch_model.safetensors"
+NODE = "Restore with PASD"
 
 
 @dataclass(frozen=True)
 class Release:
-    """Weights of one release and the settings of the script that its authors run them with."""
+    """Weights that go together."""
 
     folder: str
     base: str = SD15
-    style: str = "pasd"
-    steps: int = 20
-    cfg: float = 9.0
-    strength: float = 1.0
-    min_side: int = 768
-    start: str = "pasd"
-    """`pasd`: from the photo under noise. `noise`: without it."""
+    version: str = "pasd"
 
     @property
     def unet(self) -> str:
@@ -45,289 +39,154 @@ class Release:
 
 FULL = Release("pasd/checkpoint-100000")
 LIGHT = Release("pasd_light/checkpoint-120000")
-STYLE = Release("pasd/checkpoint-100000", base=TOONYOU)
-COLOR = Release("pasd_color/checkpoint-180000", style="pasd_colorization")
-XL = Release("PASD-SDXL/checkpoint-200000", SDXL, "pasd_sdxl", 25, 7.0, 0.8, 1280, "noise")
+STYLE = Release("pasd/checkpoint-100000", TOONYOU)
+COLOR = Release("pasd_color/checkpoint-180000", version="pasd_color")
+XL = Release("PASD-SDXL/checkpoint-200000", SDXL, "pasd_sdxl")
 
 
-@dataclass
-class Loaded:
-    """What the model group gives to the others."""
-
-    model: Slot
-    clip: Slot
-    vae: Slot
-    pasd: Slot
-    prompts: tuple[Slot, Slot]
-    fidelity: Slot
-
-
-def _photo(g: Graph) -> tuple[Slot, Slot]:
-    """(photo, fidelity)."""
-    with g.group("1  Your photo"):
-        return g.add("LoadImage", image="example.png")[0], fidelity_dial(g)
-
-
-def _models(g: Graph, release: Release, photo: Slot, fidelity: Slot) -> Loaded:
-    """Base, PASD's networks, and what the photo shows in the authors' words."""
-    with g.group("2  Models and prompt"):
+def _restore(g: Graph, release: Release, prefix: str, **settings: Any) -> None:
+    photo = photo_group(g)
+    with g.group("2  Models"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=release.base)
         pasd = g.add("PASDLoader", unet_name=release.unet, control_net_name=release.control)
-        g.column()
-        seen = g.add(
-            "HighLevelPrompt", image=photo, classifier="none", detector="none", captioner="none"
+    with g.group("3  Restore"):
+        if g.all_nodes:
+            settings["fidelity"] = fidelity_dial(g)
+        done = g.restore(
+            "RestoreWithPASD",
+            image=photo[0],
+            transparency=photo[1],
+            model=base[0],
+            clip=base[1],
+            vae=base[2],
+            pasd_model=pasd[0],
+            version=release.version,
+            **settings,
         )
-        prompt = g.add(
-            "RestorationPrompt",
-            style=release.style,
-            classes=seen[0],
-            objects=seen[1],
-            caption=seen[2],
-        )
-    return Loaded(base[0], base[1], base[2], pasd[0], (prompt[0], prompt[1]), fidelity)
+    dials(g, done, "fidelity", "upscale_by", "prompt")
+    if not g.all_nodes:
+        g.shown += [(base, "ckpt_name"), (pasd, "unet_name"), (pasd, "control_net_name")]
+    before_and_after(g, 4, photo[0], done[0], prefix)
 
 
-def _prepare(g: Graph, release: Release, picture: Slot, factor: float) -> tuple[Slot, Slot]:
-    ready = g.add(
-        "RestorationPrepare",
-        image=picture,
-        upscale_by=factor,
-        min_side=release.min_side,
-        multiple=8,
-        fit="stretch",
-    )
-    return ready[0], ready[1]
-
-
-def _texts(g: Graph, release: Release, loaded: Loaded) -> list[Slot]:
-    """Positive and negative; SDXL is also told a size, by its authors that of the picture."""
-    if release is not XL:
-        return encoded(g, loaded.clip, loaded.prompts)
-    names = ("width", "height", "target_width", "target_height")
-    sides: dict[str, Any] = dict.fromkeys(names, release.min_side)
-    return [
-        g.add("CLIPTextEncodeSDXL", title, clip=loaded.clip, text_g=text, text_l=text, **sides)[0]
-        for title, text in zip(TITLES, loaded.prompts, strict=True)
-    ]
-
-
-def _diffuse(
-    g: Graph,
-    release: Release,
-    loaded: Loaded,
-    picture: Slot,
-    texts: list[Slot],
-    tiles: dict[str, Any] | None = None,
-) -> Slot:
-    """The picture steers the sampling of a new one, which starts from it or from noise. tiles:
-    settings of Tiled Restoration; the VAE then works in tiles too."""
-    encoder, decoder = VAE_NODES[tiles is not None]
-    latent = g.add(encoder, pixels=picture, vae=loaded.vae)
-    applied = g.add(
-        "PACAControlApply",
-        model=loaded.model,
-        pasd_model=loaded.pasd,
-        image=picture,
-        strength=release.strength,
-        fidelity=loaded.fidelity,
-    )
-    model = applied[0]
-    if tiles:
-        model = g.add("TiledRestoration", model=model, **tiles)[0]
-    g.column()
-    if release is XL:
-        sampler = g.add("KSamplerSelect", sampler_name="euler")
-        # Timesteps 961, 921, ... 1: SDXL's own "leading" spacing.
-        sigmas = g.add("BasicScheduler", model=model, scheduler="ddim_uniform", steps=release.steps)
-    else:
-        sampler = g.add("RestorationSampler", sampler_name="pasd_unipc")
-        sigmas = g.add("RestorationSigmas", model=model, schedule="pasd_unipc", steps=release.steps)
-    noise = g.add(
-        "LREmbeddedNoise",
-        "Start from the photo" if release.start == "pasd" else "Start from noise",
-        model=model,
-        latent=latent[0],
-        sigmas=sigmas[0],
-        seed=SEED,
-        start=release.start,
-        **(
-            {"fidelity": loaded.fidelity}
-            if release.start == "pasd" and release is not COLOR
-            else {}
-        ),
-    )
-    g.column()
-    guider = g.add("CFGGuider", model=model, positive=texts[0], negative=texts[1], cfg=release.cfg)
-    result = sampled(g, noise, guider, sampler[0], sigmas[0], latent[0])
-    return g.add(decoder, samples=result, vae=loaded.vae)[0]
-
-
-def _restore(
-    g: Graph,
-    release: Release,
-    factor: float,
-    prefix: str,
-    tiles: dict[str, Any] | None = None,
-) -> None:
-    photo, fidelity = _photo(g)
-    loaded = _models(g, release, photo, fidelity)
-    with g.group("3  Diffusion"):
-        ready, info = _prepare(g, release, photo, factor)
-        texts = _texts(g, release, loaded)
-        g.column()
-        decoded = _diffuse(g, release, loaded, ready, texts, tiles)
-        done = g.add("RestorationFinish", image=decoded, info=info)
-    before_and_after(g, 4, photo, done[0], prefix)
-
-
-DIAL_PASD = DIAL + (
-    " It turns `strength` of *Apply PASD*, and `added_noise_level` of *Start from the photo*.\n"
-)
-CHOOSE = "Choose your photo in **Load Image**, press **Run**.\n\n"
+TURNS = "It turns PASD's strength, and how far the photo is noised at the start."
 FOLDERS = (
     "Keep the folders of a release: its two files have the same name. `unet` is read only for the "
     "attention that PASD adds.\n\n"
 )
-DESCRIBE = (
-    "\nPASD likes to be told what the photo shows: write it into `prompt` of *Restoration Prompt*, "
-    "or choose models in *High-Level Prompt*.\n"
-)
+SAYS = f"- `prompt` in *{NODE}*: what the photo shows. PASD likes to be told.\n"
+SPEED = f"- `speed` in *{NODE}*: *fast* takes under half of the time.\n"
 
 
 def upscale(g: Graph) -> None:
+    node = "Fidelity Dial" if g.all_nodes else NODE
     g.note = (
-        "# PASD: upscale x2\n\nThe photo, enlarged, steers Stable Diffusion 1.5 at every pixel: "
-        "PASD cleans and redraws it in one stage. Sampling as in the authors' script: 20 steps of "
-        "their UniPC, cfg 9, started from the photo under noise; the factor 2 is their demo's.\n"
+        "# PASD: restore and enlarge x2\n\nThe photo, enlarged, steers Stable Diffusion 1.5 at every "
+        "pixel: PASD cleans and redraws it in one stage. Sampling as in the authors' script: 20 steps "
+        "of their UniPC, cfg 9, started from the photo under noise; the factor 2 is their demo's.\n"
         + CHOOSE
         + files_note(*FULL.files)
         + FOLDERS
         + DIALS
-        + DIAL_PASD
-        + "- `cfg` in *CFGGuider*: 9. Their demo uses 7.5; lower is calmer.\n"
-        "- `start` in *Start from the photo*: *pasd*. *noise* forgets the photo there, as their "
-        "demo does.\n" + DESCRIBE
+        + fidelity(node, TURNS)
+        + (
+            "- `cfg` in *CFGGuider*: 9. Their demo uses 7.5; lower is calmer.\n"
+            "- `prompt` in *Restoration Prompt*: what the photo shows. PASD likes to be told.\n"
+            if g.all_nodes
+            else SAYS + f"- `upscale_by` in *{NODE}*: 2.\n"
+        )
     )
-    _restore(g, FULL, 2.0, "pasd_upscale")
+    _restore(g, FULL, "pasd_upscale", upscale_by=2.0, tile_size=0)
 
 
 def upscale_4k_tiled(g: Graph) -> None:
     g.note = (
         "# PASD: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096, on any card: the model "
-        "samples in blended tiles, and the VAE's tiles leave no trace at all. Otherwise as "
-        "`pasd_upscale`: 20 steps of the authors' UniPC, cfg 9. They take tiles of 2560 with an "
-        "overlap of 64, which need a large card.\n"
+        "samples in blended tiles, and the VAE's tiles leave no trace at all. The authors take tiles "
+        "of 2560, which need a large card.\n"
         + CHOOSE
         + files_note(*FULL.files)
         + FOLDERS
         + CARDS
         + DIALS
-        + DIAL_PASD
-        + "- `tile_overlap` in *Tiled Restoration*: 192. 64 needs fewer tiles and shows their borders "
-        "sooner.\n"
-        "- `cfg` in *CFGGuider*: 9. Lower is calmer.\n" + DESCRIBE
+        + fidelity(NODE, TURNS)
+        + SAYS
+        + f"- `tile_size` in *{NODE}*: 768. Neighbors overlap by a quarter.\n"
     )
-    tiles = {"tile_size": 768, "tile_overlap": 192}
-    _restore(g, FULL, 4.0, "pasd_4k", tiles=tiles)
+    _restore(g, FULL, "pasd_4k", upscale_by=4.0, tile_size=768)
 
 
 def light_upscale(g: Graph) -> None:
     g.note = (
-        "# PASD light: upscale x2\n\nThe small version: one more attention in each decoder block "
-        "instead of a transformer after it. Faster, and more inventive than the full one. "
-        "Settings as in the authors' script: 20 steps of their UniPC, cfg 9.\n"
+        "# PASD light: restore and enlarge x2\n\nThe small version: one more attention in each decoder "
+        "block instead of a transformer after it. Faster, and more inventive than the full one.\n"
         + CHOOSE
         + files_note(*LIGHT.files)
         + FOLDERS
         + DIALS
-        + DIAL_PASD
-        + "- `cfg` in *CFGGuider*: 9. Lower is calmer.\n"
-        "- `upscale_by` in *Prepare Restoration*: 2. 1 keeps the size.\n" + DESCRIBE
+        + fidelity(NODE, TURNS)
+        + SAYS
+        + f"- `upscale_by` in *{NODE}*: 2. 1 keeps the size.\n"
     )
-    _restore(g, LIGHT, 2.0, "pasd_light_upscale")
+    _restore(g, LIGHT, "pasd_light_upscale", upscale_by=2.0, tile_size=0)
 
 
 def stylization(g: Graph) -> None:
     g.note = (
         "# PASD: stylize\n\nThe same as the upscaler with another base: PASD was trained beside a "
-        "frozen Stable Diffusion 1.5, so any personalized checkpoint of it may draw instead. "
-        "ToonYou is the authors' example. Blend two checkpoints with *ModelMergeSimple*, add LoRAs "
-        "with *Load LoRA*.\n"
+        "frozen Stable Diffusion 1.5, so any personalized checkpoint of it may draw instead. ToonYou "
+        "is the authors' example. Add LoRAs with *Load LoRA*.\n"
         + CHOOSE
         + files_note(*STYLE.files)
         + FOLDERS
         + DIALS
-        + DIAL_PASD.rstrip("\n")
-        + " **Lower is more style**; try 0.1 to 0.5.\n"
-        "- `start` in *Start from the photo*: *noise* frees the colors of the style; then set "
-        "`color_correction_method` in *Finish Restoration* to *none*.\n"
-        "- `cfg` in *CFGGuider*: 9, with the words of the style in `prompt`.\n" + DESCRIBE
+        + fidelity(NODE, "**Lower is more style**; try 0.1 to 0.3.")
+        + f"- `prompt` in *{NODE}*: the words of the style, and what the photo shows.\n"
+        f"- `color_correction_method` in *{NODE}*: *none* keeps the colors of the style.\n"
     )
-    _restore(g, STYLE, 1.0, "pasd_stylization")
+    _restore(g, STYLE, "pasd_stylization", upscale_by=1.0, tile_size=0)
 
 
 def colorization(g: Graph) -> None:
     g.note = (
-        "# PASD: colorize\n\nTakes the brightness of the photo alone, lets PASD's colorization "
-        "weights draw it in color, and puts those colors on the photo's own brightness: no detail "
-        "of the photo changes.\n"
+        "# PASD: colorize\n\nTakes the brightness of the photo alone, lets PASD's colorization weights "
+        "draw it in color, and puts those colors on the photo's own brightness: no detail of the photo "
+        "changes.\n"
         + CHOOSE
         + files_note(*COLOR.files)
         + FOLDERS
-        + "Compare *ModelSamplingDiscrete* with `scheduler_config.json` in the folder "
-        "`scheduler` of the release, which we could not read: `prediction_type` (epsilon there is "
-        "eps here) and `rescale_betas_zero_snr` (zsnr). The authors say it has zero terminal "
-        "SNR.\n\n"
+        + "The release's `scheduler_config.json` could not be read here; the authors say that it has "
+        "zero terminal SNR, and v prediction is assumed.\n\n"
         + DIALS
-        + DIAL
-        + " It turns `strength` of *Apply PASD*.\n"
-        + "- `prompt` in *Restoration Prompt*: say what is in the photo, with colors. The authors "
-        "always caption it; choose a captioner in *High-Level Prompt* for that.\n"
-        "- `cfg` in *CFGGuider*: 9. Lower is paler.\n\n"
-        "`seed` in *Start from the photo* gives other colors.\n"
+        + fidelity(NODE, "It turns PASD's strength.")
+        + f"- `prompt` in *{NODE}*: what is in the photo, with colors; the authors always say it.\n"
+        f"- `seed` in *{NODE}*: another number gives other colors.\n"
     )
-    photo, fidelity = _photo(g)
-    loaded = _models(g, COLOR, photo, fidelity)
-    with g.group("3  Diffusion"):
-        original = g.add("ImageRGBToYUV", "Brightness of the photo", image=photo)
-        ready, info = _prepare(g, COLOR, original[0], 1.0)
-        loaded.model = g.add(
-            "ModelSamplingDiscrete", model=loaded.model, sampling="v_prediction", zsnr=True
-        )[0]
-        texts = _texts(g, COLOR, loaded)
-        g.column()
-        decoded = _diffuse(g, COLOR, loaded, ready, texts)
-        drawn = g.add("RestorationFinish", image=decoded, info=info, color_correction_method="none")
-    with g.group("4  Colors onto the photo"):
-        colors = g.add("ImageRGBToYUV", "Colors of the result", image=drawn[0])
-        done = g.add("ImageYUVToRGB", Y=original[0], U=colors[1], V=colors[2])
-    before_and_after(g, 5, photo, done[0], "pasd_colorization")
+    _restore(g, COLOR, "pasd_colorization", upscale_by=1.0, tile_size=0)
 
 
 def sdxl_upscale(g: Graph) -> None:
     g.note = (
-        "# PASD-SDXL: upscale x2\n\nThe latest and largest weights, on SDXL. Settings as in the "
-        "authors' script: 25 steps of Euler, cfg 7, strength 0.8, from pure noise; worked on at "
-        "1280 pixels or more. Needs far more memory than the others: the added attention alone "
-        "has a billion parameters. Both prompts also tell SDXL a size: 1280, unless you set "
-        "`width`, `height` and both targets there to the size worked at, as the authors do.\n"
+        "# PASD-SDXL: restore and enlarge x2\n\nThe latest and largest weights, on SDXL. As in the "
+        "authors' script: 25 steps of Euler, cfg 7, strength 0.8, from pure noise; worked on at 1280 "
+        "pixels or more. Needs far more memory than the others.\n"
         + CHOOSE
         + files_note(*XL.files)
         + FOLDERS
         + DIALS
-        + DIAL
-        + " It turns `strength` of *Apply PASD*, which is 0.8.\n"
-        "- `cfg` in *CFGGuider*: 7. Lower is calmer.\n"
-        "- `min_side` in *Prepare Restoration*: 1280. 1024 is faster.\n" + DESCRIBE
+        + fidelity(NODE, "It turns PASD's strength.")
+        + SAYS
+        + SPEED
     )
-    _restore(g, XL, 2.0, "pasd_sdxl_upscale")
+    _restore(g, XL, "pasd_sdxl_upscale", upscale_by=2.0, tile_size=0)
 
 
 WORKFLOWS = {
-    "pasd_upscale": upscale,
-    "pasd_light_upscale": light_upscale,
-    "pasd_stylization": stylization,
-    "pasd_colorization": colorization,
-    "pasd_sdxl_upscale": sdxl_upscale,
-    "pasd_upscale_4k_tiled": upscale_4k_tiled,
+    "pasd_upscale": ("2 Restore a photo with PASD", upscale),
+    "pasd_light_upscale": ("2 Restore a photo with PASD light", light_upscale),
+    "pasd_sdxl_upscale": ("2 Restore a photo with PASD SDXL", sdxl_upscale),
+    "pasd_colorization": ("3 Colorize a photo with PASD", colorization),
+    "pasd_stylization": ("3 Turn a photo into a drawing with PASD", stylization),
+    "pasd_upscale_4k_tiled": ("3 Enlarge to 4K with PASD", upscale_4k_tiled),
+    "pasd_all_nodes": ("5 Restore a photo with PASD (all nodes)", upscale, True),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..graph import Graph
 from ..notes import DIALS
-from ..parts import before_and_after, fidelity_dial
+from ..parts import before_and_after, photo_group
 
 
 def quick_restore(g: Graph) -> None:
@@ -13,24 +13,21 @@ def quick_restore(g: Graph) -> None:
         "Nothing to download: the light model comes with the pack.\nChoose your photo in **Load "
         "Image**, press **Run**; the result is saved under `output/restored`.\n\n"
         + DIALS
-        + "- `fidelity` in *Fidelity Dial*: 0.5 is the cleaned photo. Above that the photo as it "
-        "was is blended in again, with its grain; 1 is the photo alone. Below 0.5 nothing "
-        "changes here.\n"
+        + "- `fidelity` in *Finish Restoration*: 0.5 is the cleaned photo. Above that the photo as it "
+        "was is blended in again, with its grain; 1 is the photo alone.\n"
         "- `upscale_by` in *Prepare Restoration*: 1 keeps the size, 2 doubles it.\n"
         "- `color_correction_method` in *Finish Restoration*: *wavelet* brings back the photo's "
         "own colors and lighting, *none* keeps the model's.\n\n"
         "For a stronger model connect **Load Upscale Model** to `upscale_model`; SwinIR and SCUNet "
-        "work well. On a recent ComfyUI, **Image Compare** can take the place of the two pictures "
-        "on the right.\n"
+        "work well.\n"
     )
-    with g.group("1  Your photo"):
-        photo = g.add("LoadImage", image="example.png")
-        dial = fidelity_dial(g)
+    photo = photo_group(g)
     with g.group("2  Restore"):
-        ready = g.add("RestorationPrepare", image=photo[0])
+        ready = g.add("RestorationPrepare", image=photo[0], transparency=photo[1])
         clean = g.add("DegradationRemover", image=ready[0])
-        done = g.add("RestorationFinish", image=clean[0], info=ready[1], fidelity=dial)
+        done = g.add("RestorationFinish", image=clean[0], info=ready[1])
+    g.shown += [(done, "fidelity"), (ready, "upscale_by")]
     before_and_after(g, 3, photo[0], done[0], "photo")
 
 
-WORKFLOWS = {"quick_restore": quick_restore}
+WORKFLOWS = {"quick_restore": ("1 Quick restore, nothing to download", quick_restore)}

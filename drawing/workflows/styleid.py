@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..graph import Graph, Slot
+from ..graph import Graph, Node, Slot
 from ..notes import DIALS, files_note
-from ..parts import before_and_after, fidelity_dial, sampled
-from .diffbir import V2, clean_first, diffuse, load_models
+from ..parts import before_and_after, fidelity_dial
+from .diffbir import NODE, V2, load
 
 BASE = "v1-5-pruned-emaonly-fp16.safetensors"
 SIDE = 512
@@ -38,7 +38,7 @@ def _style(g: Graph) -> Slot:
     )[0]
 
 
-def _working_size(g: Graph, picture: Slot) -> tuple[Slot, Slot]:
+def _working_size(g: Graph, picture: Slot, transparency: Slot | None = None) -> tuple[Slot, Slot]:
     """(picture, info): 512 high in its own proportions, sides of a multiple of 64."""
     scaled = g.add(
         "ImageScale",
@@ -49,63 +49,59 @@ def _working_size(g: Graph, picture: Slot) -> tuple[Slot, Slot]:
         height=SIDE,
         crop="disabled",
     )
-    ready = g.add("RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64)
+    more = {} if transparency is None else {"transparency": transparency}
+    ready = g.add("RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64, **more)
     return ready[0], ready[1]
 
 
-def _stylize(
-    g: Graph,
-    number: int,
-    loaded: Loaded,
-    content: tuple[Slot, Slot],
-    style: Slot,
-    fidelity: Slot,
-) -> Slot:
+def _stylize(g: Graph, loaded: Loaded, picture: Slot, style: Slot, fidelity: Slot) -> Slot:
     """Both pictures to noise, and back as one."""
-    picture, info = content
-    with g.group(f"{number}  To noise and back"):
-        features = []
-        for pixels, name in ((picture, "content"), (style, "style")):
-            latent = g.add("VAEEncode", f"Encode the {name}", pixels=pixels, vae=loaded.vae)
-            inverted = g.add(
-                "StyleIDInvert",
-                f"Invert the {name}",
-                model=loaded.model,
-                conditioning=loaded.empty,
-                latent=latent[0],
-            )
-            features.append(inverted[1])
-        g.column()
-        applied = g.add(
-            "StyleIDApply",
+    features = []
+    for pixels, name in ((picture, "content"), (style, "style")):
+        latent = g.add("VAEEncode", f"Encode the {name}", pixels=pixels, vae=loaded.vae)
+        inverted = g.add(
+            "StyleIDInvert",
+            f"Invert the {name}",
             model=loaded.model,
-            content=features[0],
-            style=features[1],
-            fidelity=fidelity,
+            conditioning=loaded.empty,
+            latent=latent[0],
         )
-        guider = g.add("BasicGuider", model=applied[0], conditioning=loaded.empty)
-        noise = g.add("DisableNoise")
-        sampler = g.add("KSamplerSelect", sampler_name="euler")
-        g.column()
-        result = sampled(g, noise, guider, sampler[0], applied[2], applied[1])
-        decoded = g.add("VAEDecode", samples=result, vae=loaded.vae)
-        done = g.add(
-            "RestorationFinish", image=decoded[0], info=info, color_correction_method="none"
-        )
-    return done[0]
+        features.append(inverted[1])
+    applied = g.add(
+        "StyleIDApply",
+        model=loaded.model,
+        content=features[0],
+        style=features[1],
+        fidelity=fidelity,
+    )
+    guider = g.add("BasicGuider", model=applied[0], conditioning=loaded.empty)
+    noise = g.add("DisableNoise")
+    sampler = g.add("KSamplerSelect", sampler_name="euler")
+    result = g.add(
+        "SamplerCustomAdvanced",
+        noise=noise[0],
+        guider=guider[0],
+        sampler=sampler[0],
+        sigmas=applied[2],
+        latent_image=applied[1],
+    )
+    return g.add("VAEDecode", samples=result[0], vae=loaded.vae)[0]
+
+
+def _finished(g: Graph, drawn: Slot, info: Slot) -> Node:
+    return g.add("RestorationFinish", image=drawn, info=info, color_correction_method="none")
 
 
 STYLE_DIALS = (
-    "- `fidelity` in *Fidelity Dial*: 0.5, the authors' setting. Lower is more style, higher keeps "
-    "the content. It turns `gamma` of *Apply StyleID*, from 0 over 0.75 to 1.\n"
-    "- `temperature` in *Apply StyleID*: 1.5. Lower is softer.\n"
+    "- `fidelity` in *{dial}*: 0.5, the authors' setting. Lower is more style, higher keeps the "
+    "content. It turns `gamma` of *Apply StyleID*.\n"
 )
 COST = (
-    "Inverting takes as long as sampling, once for each picture; ComfyUI keeps both while you "
-    "turn the dials of *Apply StyleID*. The features of a square of 512 pixels take 0.55 GiB of "
-    "RAM; with `features` on *lockstep* in both inverting nodes almost none, but the style must "
-    "then have the content's size.\n"
+    "Inverting takes as long as sampling, once for each picture; ComfyUI keeps both while you turn "
+    "the dials of *Apply StyleID*. The features of a square of 512 pixels take 0.55 GiB of RAM; with "
+    "`features` on *lockstep* in both inverting nodes almost none.\n"
 )
+SIZE = "- `height` in *Size of the result*: 512, what the model was trained at.\n\n"
 
 
 def transfer(g: Graph) -> None:
@@ -116,21 +112,23 @@ def transfer(g: Graph) -> None:
         "content** and the painting in **The style**, press **Run**.\n\n"
         + files_note(BASE)
         + DIALS
-        + STYLE_DIALS
-        + "- `height` in *Size of the result*: 512, what the model was trained at. Time and memory "
-        "grow with the area.\n\n" + COST
+        + STYLE_DIALS.format(dial="Fidelity Dial")
+        + "- `temperature` in *Apply StyleID*: 1.5. Lower is softer.\n"
+        + SIZE
+        + COST
     )
     with g.group("1  Content and style"):
         photo = g.add("LoadImage", "The content", image="example.png")
-        dial = fidelity_dial(g)
-        content = _working_size(g, photo[0])
-        g.column()
+        content, info = _working_size(g, photo[0], photo[1])
         style = _style(g)
     with g.group("2  Model"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
         empty = g.add("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
-    done = _stylize(g, 3, Loaded(base[0], base[2], empty[0]), content, style, dial)
-    before_and_after(g, 4, photo[0], done, "styleid")
+        dial = fidelity_dial(g)
+    with g.group("3  To noise and back"):
+        drawn = _stylize(g, Loaded(base[0], base[2], empty[0]), content, style, dial)
+        done = _finished(g, drawn, info)
+    before_and_after(g, 4, photo[0], done[0], "styleid")
 
 
 def restore_then_style(g: Graph) -> None:
@@ -142,32 +140,35 @@ def restore_then_style(g: Graph) -> None:
         "style**, press **Run**.\n\n"
         + files_note(V2.base, V2.control, "BSRNet.pth")
         + DIALS
-        + "- `fidelity` in *Fidelity of the restoration*: 0.5, the authors' setting. Higher keeps "
-        "closer to the photo, lower draws more freely.\n"
-        "- `fidelity` in *Fidelity of the style*: 0.5, the authors' setting. Lower is more style, "
-        "higher keeps the content.\n"
-        "- `height` in *Size of the result*: 512, what the model was trained at. Time and memory "
-        "grow with the area.\n\n" + COST
+        + f"- `fidelity` in *{NODE}*: 0.5, the authors' setting. Higher keeps closer to the photo, "
+        "lower draws more freely.\n"
+        + STYLE_DIALS.format(dial="Fidelity of the style")
+        + SIZE
+        + COST
     )
     with g.group("1  Photo and style"):
         photo = g.add("LoadImage", image="example.png")
-        restoring = g.add("RestorationFidelity", "Fidelity of the restoration")[0]
-        styling = g.add("RestorationFidelity", "Fidelity of the style")[0]
-        g.column()
         style = _style(g)
-    loaded = load_models(g, V2)
-    with g.group("3  Restore"):
-        ready = clean_first(g, photo[0], "BSRNet.pth", 2.0)
-        g.column()
-        decoded = diffuse(g, loaded, ready[0], V2.cfg, restoring)
-        restored = g.add("RestorationFinish", image=decoded, info=ready[1], fidelity=restoring)
-        g.add("PreviewImage", "Restored", images=restored[0])
-    with g.group("4  Content"):
-        content = _working_size(g, restored[0])
-        (base,) = (node for node in g.nodes if node.kind == "CheckpointLoaderSimple")
-        empty = g.add("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
-    done = _stylize(g, 5, Loaded(loaded.model, loaded.vae, empty[0]), content, style, styling)
-    before_and_after(g, 6, photo[0], done, "restored_and_styled")
+    with g.group("2  Restore"):
+        loaded = load(g, V2, "BSRNet.pth")
+        restored = g.restore(
+            "RestoreWithDiffBIR",
+            image=photo[0],
+            transparency=photo[1],
+            version=V2.version,
+            upscale_by=2.0,
+            tile_size=0,
+            **loaded,
+        )
+    with g.group("3  Paint"):
+        styling = g.add("RestorationFidelity", "Fidelity of the style")[0]
+        content, info = _working_size(g, restored[0])
+        empty = g.add("CLIPTextEncode", "Empty prompt", clip=loaded["clip"], text="")
+        drawn = _stylize(
+            g, Loaded(loaded["model"], loaded["vae"], empty[0]), content, style, styling
+        )
+        done = _finished(g, drawn, info)
+    before_and_after(g, 4, photo[0], done[0], "restored_and_styled")
 
 
 def ddnm_inpaint(g: Graph) -> None:
@@ -191,7 +192,6 @@ def ddnm_inpaint(g: Graph) -> None:
     )
     with g.group("1  Photo and damage"):
         photo = g.add("LoadImage", image="example.png")
-        g.column()
         hole = g.add("GrowMask", "Grow the damage", mask=photo[1], expand=16, tapered_corners=True)
         known = g.add("InvertMask", "Where the photo is known", mask=hole[0])
         scaled = g.add(
@@ -203,9 +203,8 @@ def ddnm_inpaint(g: Graph) -> None:
             height=SIDE,
             crop="disabled",
         )
-        # Stretching by a few pixels keeps the mask on its place.
         ready = g.add(
-            "RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64, fit="stretch"
+            "RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64, mask=known[0]
         )
     with g.group("2  Model and prompt"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
@@ -219,10 +218,9 @@ def ddnm_inpaint(g: Graph) -> None:
     with g.group("3  Fill"):
         latent = g.add("VAEEncode", pixels=ready[0], vae=base[2])
         guided = g.add(
-            "DDNMGuidance", model=base[0], degradation="inpaint", latent=latent[0], mask=known[0]
+            "DDNMGuidance", model=base[0], degradation="inpaint", latent=latent[0], mask=ready[2]
         )
         sigmas = g.add("BasicScheduler", model=guided[0], scheduler="ddim_uniform", steps=100)
-        g.column()
         guider = g.add(
             "CFGGuider", model=guided[0], positive=texts[0][0], negative=texts[1][0], cfg=7.5
         )
@@ -236,9 +234,15 @@ def ddnm_inpaint(g: Graph) -> None:
             start="noise",
         )
         sampler = g.add("SamplerEulerAncestral", eta=0.85)
-        g.column()
-        result = sampled(g, noise, guider, sampler[0], sigmas[0], latent[0])
-        decoded = g.add("VAEDecode", samples=result, vae=base[2])
+        result = g.add(
+            "SamplerCustomAdvanced",
+            noise=noise[0],
+            guider=guider[0],
+            sampler=sampler[0],
+            sigmas=sigmas[0],
+            latent_image=latent[0],
+        )
+        decoded = g.add("VAEDecode", samples=result[0], vae=base[2])
         done = g.add("RestorationFinish", image=decoded[0], info=ready[1])
         pasted = g.add(
             "ImageCompositeMasked",
@@ -252,7 +256,7 @@ def ddnm_inpaint(g: Graph) -> None:
 
 
 WORKFLOWS = {
-    "styleid_transfer": transfer,
-    "restore_then_style": restore_then_style,
-    "ddnm_inpaint": ddnm_inpaint,
+    "styleid_transfer": ("4 Paint a photo in the style of a picture", transfer),
+    "restore_then_style": ("4 Restore an old photo, then paint it", restore_then_style),
+    "ddnm_inpaint": ("4 Fill a hole in a photo", ddnm_inpaint),
 }
