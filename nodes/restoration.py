@@ -9,7 +9,14 @@ from ..common.color import ColorCorrection
 from ..common.fidelity import AUTHORS
 from ..common.images import from_image, to_image
 from ..common.resample import resize
-from ..common.sizing import Fit, RestoreInfo, finish, prepare
+from ..common.sizing import (
+    Fit,
+    RestoreInfo,
+    finish,
+    mask_at_work,
+    prepare,
+    with_transparency,
+)
 from ..common.tiling import check_overlap
 from ..host.schema import CheckedNode, RestoreInfoType, fidelity_input, schema
 from ..stage1.restorer import blend
