@@ -28,6 +28,7 @@ from ..common.resample import resize
 from ..common.schedule import signal
 from ..host.areas import AREAS_KEY, AreaCond, Conditioning
 from ..host.masks import averaged, size_of, whole_mask
+from ..host.sampling import check_schedule, training_table
 from ..host.view import PIXELS_PER_CELL, RowLayout, Size, wrong_size
 from .networks import DiffBIRControlNet
 
@@ -103,6 +104,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         return other
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
+        check_schedule(model.model_sampling)
         # A run that was interrupted never came to its cleanup.
         self.cond_hint = None
         self._forget()
@@ -201,7 +203,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
                 hint = self.latent_format.process_in(self._encoded(hint[:, :3], full))
             if self.noise_level:
                 assert self.noise is not None
-                alpha_bar = signal(self.model_sampling_current.sigmas, self.noise_level)
+                alpha_bar = signal(training_table(self.model_sampling_current), self.noise_level)
                 hint = q_sample(hint, self.noise.to(hint), alpha_bar)
             self._hint = hint.to(device)
         if full is not None and size_of(self._hint) != full:

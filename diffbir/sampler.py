@@ -15,7 +15,7 @@ from ..common.schedule import (
     timesteps_at,
     zero_terminal_snr,
 )
-from ..host.sampling import check_prediction
+from ..host.sampling import check_schedule
 
 Version = Literal["eps", "v2.1"]
 
@@ -29,7 +29,7 @@ class _InterpolatedTime(ms.ModelSamplingDiscrete):
 
 def diffbir_model_sampling(model: Any, version: Version, interpolate: bool = False) -> Any:
     """A `model_sampling` object with exactly DiffBIR's noise levels and prediction type."""
-    check_prediction(model.get_model_object("model_sampling"))
+    check_schedule(model.get_model_object("model_sampling"))
     base = _InterpolatedTime if interpolate else ms.ModelSamplingDiscrete
     kind = ms.V_PREDICTION if version == "v2.1" else ms.EPS
     sampling: Any = type("DiffBIRSampling", (base, kind), {})(model.model.model_config)

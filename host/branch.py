@@ -32,7 +32,7 @@ from .patching import (
     unet_of,
     unique_key,
 )
-from .sampling import PercentRange, in_range
+from .sampling import PercentRange, check_schedule, in_range
 from .view import PIXELS_PER_CELL, PicturePart, RowLayout, Size, wrong_size
 
 BRANCH_KEY = "diffusion_restoration_branch"
@@ -187,6 +187,7 @@ class BranchPatch(SharedByClones):
     def run(self, executor: Any, call: ModelCall) -> Tensor:
         """One call of the UNet, with the branch where it acts."""
         base = executor.class_obj
+        check_schedule(base.model_sampling)
         if not in_range(base.model_sampling, float(call.options["sigmas"][0]), self.percent):
             return call.run(executor)
         layout = RowLayout.of(
@@ -302,7 +303,9 @@ def apply_branch(
     image: B H W C in 0..1, 8 times the latent's size (a rest of up to 7 pixels is cut from its
     border, as the host's VAE does). mask: B H W in 0..1, any resolution; None or ones: everywhere.
     Returns the clone and the patch's identity, by which attention patches find its features.
+    ValueError for a noise schedule that `training_table` does not read.
     """
+    check_schedule(model.get_model_object("model_sampling"))
     mask = None if mask is None else from_mask(mask)
     patch = BranchPatch(branch, whole_cells(image), (start_percent, end_percent), mask)
     patched, key = model.clone(), patch.identity

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_sampling as ms
@@ -23,8 +24,11 @@ from ..common.schedule import (
     TRAINING_STEPS,
     Schedule,
     has_zero_terminal_snr,
+    scaled_linear_alphas,
     schedule_sigmas,
+    sigmas_from,
     signal,
+    timesteps_at,
 )
 
 PercentRange = tuple[float, float]
@@ -33,18 +37,6 @@ LatentDict = dict[str, Any]
 INFINITE_SIGMA = 1e8
 """First noise level of the x0-form samplers on a model with zero terminal SNR: A = 1e-16 is
 nothing in float32. Samplers of the host, which subtract x0 from x, get `TERMINAL_SIGMA`."""
-
-
-def check_prediction(model_sampling: Any) -> None:
-    """ValueError unless the model predicts eps or v on the host's scale x = x0 + sigma noise."""
-    refused = (ms.EDM, ms.X0)
-    if isinstance(model_sampling, ms.EPS) and not isinstance(model_sampling, refused):
-        return
-    kinds = [c for c in type(model_sampling).__mro__ if not issubclass(c, torch.nn.Module)]
-    raise ValueError(
-        f"This model predicts as {kinds[0].__name__} does; restoration needs eps or v prediction. "
-        "Use a Stable Diffusion 1.x, 2.x or XL checkpoint (not a flow, EDM or x0 model)."
-    )
 
 
 def in_range(model_sampling: Any, sigma: float, percent: PercentRange) -> bool:
@@ -57,16 +49,68 @@ def in_range(model_sampling: Any, sigma: float, percent: PercentRange) -> bool:
 
 
 def training_table(model_sampling: Any) -> Tensor:
-    """sigma of every timestep, float32, ascending, on the CPU; ValueError where there is none."""
-    check_prediction(model_sampling)
-    table = model_sampling.sigmas.cpu()
-    if not isinstance(model_sampling, ms.ModelSamplingDiscrete) or len(table) != TRAINING_STEPS:
+    """sigma of every training timestep: 1000 values, float32, ascending, on the CPU.
+
+    The one rule for schedules: a model must predict eps or v, on the host's scale x = x0 + sigma
+    noise, at timesteps that it was trained with. All 1000 may be there or, as in LCM sampling, some
+    of them. ValueError for everything else, with the same sentence wherever we are asked.
+    """
+    table = _known_table(model_sampling)
+    if table is None:
+        kinds = type(model_sampling).__mro__[1:]
+        schedule = kinds[0].__name__
+        prediction = next(c for c in kinds if not issubclass(c, torch.nn.Module)).__name__
         raise ValueError(
-            f"The authors' schedules count in {TRAINING_STEPS} timesteps; this model's noise "
-            f"schedule ({type(model_sampling).__mro__[1].__name__}) has {len(table)} or none. "
-            "Remove the LCM or continuous sampling patch before this node."
+            f"This model predicts as {prediction} does, on the schedule {schedule} with "
+            f"{len(model_sampling.sigmas)} noise levels; restoration needs eps or v prediction at "
+            f"Stable Diffusion's {TRAINING_STEPS} training timesteps. Use a Stable Diffusion 1.x, "
+            "2.x or XL checkpoint (not a flow, EDM or x0 model), without a sampling patch for such "
+            "models."
         )
     return table
+
+
+def check_schedule(model_sampling: Any) -> None:
+    """ValueError unless the model's schedule is one that `training_table` reads. Patches ask when
+    they are applied, and again in the run: a node after ours may change the schedule."""
+    training_table(model_sampling)
+
+
+def training_timestep(model_sampling: Any, sigma: Tensor) -> float:
+    """The timestep of a noise level, 0..999: what the model hears or, on a schedule that knows
+    none, where Stable Diffusion has as much noise. sigma: one value."""
+    if _known_table(model_sampling) is not None:
+        return float(model_sampling.timestep(sigma.flatten()))
+    if isinstance(model_sampling, ms.CONST):  # (1 - sigma) x0 + sigma noise
+        sigma = sigma / (1 - sigma)
+    return float(timesteps_at(sigmas_from(scaled_linear_alphas()), sigma.flatten().cpu()))
+
+
+def _known_table(model_sampling: Any) -> Tensor | None:
+    # Kinds are told by class first: EDM and x0 are kinds of EPS to the host.
+    if not isinstance(model_sampling, ms.EPS) or isinstance(model_sampling, ms.EDM | ms.X0):
+        return None
+    if not isinstance(model_sampling, ms.ModelSamplingDiscrete):
+        return None
+    levels = model_sampling.sigmas
+    table = levels.cpu()
+    if len(table) != TRAINING_STEPS:
+        table = _whole_table(model_sampling)
+    # The EDM kind of discrete schedule hears logarithms, and a shortened one may hear its own
+    # indices: what counts is that a level's timestep leads to that level.
+    probes = levels[[0, len(levels) // 2, -1]]
+    heard = model_sampling.timestep(probes).round().long().cpu()
+    if heard.min() < 0 or heard.max() >= len(table):
+        return None
+    return table if torch.allclose(table[heard], probes.cpu(), rtol=1e-5, atol=0) else None
+
+
+def _whole_table(shortened: Any) -> Tensor:
+    """The table of which a discrete schedule uses a part, built as the host built it."""
+    names = ("linear_start", "linear_end")
+    settings = {name: getattr(shortened, name) for name in names}
+    described = SimpleNamespace(sampling_settings=settings)
+    return ms.ModelSamplingDiscrete(described, zsnr=shortened.zsnr).sigmas
 
 
 def restoration_sigmas(model: Any, schedule: Schedule, steps: int, denoise: float = 1.0) -> Tensor:
@@ -228,7 +272,7 @@ def _at_infinity(
     """On a v-prediction model with zero terminal SNR, a run that begins at the last timestep
     begins at `INFINITE_SIGMA`; everyone who reads the run's sigmas is told."""
     model_sampling = model.inner_model.inner_model.model_sampling
-    table = model_sampling.sigmas
+    table = training_table(model_sampling)
     if (
         not isinstance(model_sampling, ms.V_PREDICTION)
         or not has_zero_terminal_snr(table)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..common.images import from_mask, match_batch
 from .masks import averaged, size_of
 from .patching import SharedByClones, announce_memory, rows_of_bytes, unique_key
-from .sampling import PercentRange, check_prediction, in_range
+from .sampling import PercentRange, check_schedule, in_range
 
 GUIDANCE_KEY = "diffusion_restoration_guidance"
 
@@ -54,7 +54,7 @@ class X0Guidance(SharedByClones, ABC):
 
     def __call__(self, args: Args) -> Tensor:
         x0, model = args["denoised"], args["model"]
-        check_prediction(model.model_sampling)
+        check_schedule(model.model_sampling)
         sigma = float(args["sigma"].flatten()[0])
         if not in_range(model.model_sampling, sigma, self.percent):
             return x0

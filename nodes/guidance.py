@@ -14,7 +14,7 @@ from ..common.latents import from_latent
 from ..diffbir.guide import LatentGuidance, RgbGuidance
 from ..diffbir.losses import LatentLoss, RgbLoss
 from ..diffbir.sampler import Version, diffbir_model_sampling
-from ..host.sampling import check_prediction
+from ..host.sampling import check_schedule
 from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
 from ..host.x0_guidance import add_guidance
 from ..zeroshot.guide import LatentNullSpace, PixelNullSpace
@@ -158,7 +158,7 @@ class LatentImageGuidance(CheckedNode):
         mask: Tensor | None = None,
         fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
-        check_prediction(model.get_model_object("model_sampling"))
+        check_schedule(model.get_model_object("model_sampling"))
         scale = guidance_scale(scale, fidelity)
         patched = model.clone()
         where = None if mask is None else from_mask(mask)
@@ -275,7 +275,7 @@ class DDNMGuidance(CheckedNode):
         vae: Any = None,
         mask: Tensor | None = None,
     ) -> io.NodeOutput:
-        check_prediction(model.get_model_object("model_sampling"))
+        check_schedule(model.get_model_object("model_sampling"))
         patched = model.clone()
         where = None if mask is None else from_mask(mask)
         if strength == 0 or (where is not None and not where.any()):

@@ -201,36 +201,6 @@ def test_interpolated_time_reaches_network_and_rounds_nothing(eps) -> None:
     assert watch.timesteps == [999, 749, 500, 250, 0]
 
 
-@pytest.mark.parametrize("kind", ["EDM", "X0", "CONST"])
-def test_other_predictions_are_refused_by_name(eps, kind) -> None:
-    import comfy.model_sampling as ms
-
-    from restoration.nodes.guidance import DiffBIRModelSampling, LatentImageGuidance
-
-    other = eps.clone()
-    other.add_object_patch(
-        "model_sampling", type("Other", (ms.ModelSamplingDiscrete, getattr(ms, kind)), {})()
-    )
-    for refused in (
-        lambda: sigmas_for(other),
-        lambda: DiffBIRModelSampling.execute(other, "eps"),
-        lambda: LatentImageGuidance.execute(other, "latent_mse", 1.0, 1, 0.0, 1.0, latent()),
-    ):
-        with pytest.raises(ValueError, match=f"predicts as {kind}"):
-            refused()
-
-
-def test_a_shortened_schedule_is_refused(eps) -> None:
-    import comfy.model_sampling as ms
-
-    other = eps.clone()
-    sampling = type("Short", (ms.ModelSamplingDiscrete, ms.EPS), {})()
-    sampling.set_sigmas(sampling.sigmas[::20])
-    other.add_object_patch("model_sampling", sampling)
-    with pytest.raises(ValueError, match="has 50"):
-        sigmas_for(other)
-
-
 # Samplers
 
 
