@@ -137,8 +137,8 @@ class RestorationCFG(CheckedNode):
             category=CATEGORY,
             description="Uses the sampler's cfg only in a part of the run. Outside it the "
             "negative prompt is not computed at all, which saves up to half of the time of those "
-            "steps. Can also let the scale grow as DiffBIR's rescale_cfg does. Changes nothing at "
-            "cfg 1.",
+            "steps. Can also let the scale grow as DiffBIR's rescale_cfg does. At cfg 1 there is "
+            "nothing to limit, unless the sampler is one of the CFG++ kind.",
             search_aliases=["rescale cfg", "limited interval guidance", "cfg range", "speed"],
             inputs=[
                 io.Model.Input("model", tooltip="Any model with eps or v prediction."),

@@ -9,7 +9,7 @@ MECHANISMS = {
     "host/areas": "host/test_branch.py::test_area_sees_its_part_of_the_picture",
     "host/boxed_layers": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
     "host/branch": "host/test_branch.py::test_one_call_equals_the_blocks_walked_by_hand",
-    "host/cfg_range": "host/test_sampling.py::test_growing_guidance_is_the_formula_and_ignores_node_order",
+    "host/cfg_range": "host/test_cfg_range.py::test_a_cache_by_prompt_entry_meets_a_negative_that_joins_or_leaves",
     "host/control_encoder": "host/test_branch.py::test_hint_encoder_reads_its_own_layout",
     "host/exact_vae": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
     "host/extra_blocks": "host/test_branch.py::test_interrupt_leaves_no_hook_and_no_features",
