@@ -61,6 +61,9 @@ class Method:
     title: str
     files: tuple[WeightFile, ...] = ()
     """All it can need, base checkpoints included."""
+    usual: tuple[str, ...] = ()
+    """Names of the files, also of other methods, that its usual workflow needs; empty: all of its
+    own."""
     signatures: tuple[Signature, ...] = ()
     """What its files look like, whole or not."""
     recognize: Recognize | None = None

@@ -43,7 +43,8 @@ class Found:
     part: Part
     """`unet` and `control network` make a pair."""
     folder: str
-    """The folder below ComfyUI's models folder, where a loader of ours looks for it."""
+    """The folder below ComfyUI's models folder, where a loader of ours looks for it; empty: it stays
+    in the pack."""
     weights: StateDict
     """What a loader uses of it, under the names that a converted file has."""
     difference: Difference = field(default_factory=Difference)

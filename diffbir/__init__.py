@@ -35,6 +35,7 @@ METHOD = Method(
             "DiffBIR_v2.1.pt", f"{V2}/DiffBIR_v2.1.pt", "controlnet", 1_500_000_000, "Apache-2.0"
         ),
     ),
+    usual=(SD21.name, "v2.pth", "BSRNet.pth"),
     signatures=(
         Signature(
             ("control_model.zero_convs.", "preprocess_model."),

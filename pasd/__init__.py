@@ -51,6 +51,10 @@ METHOD = Method(
             for part, size in zip(("unet", "controlnet"), sizes, strict=True)
         ),
     ),
+    usual=(
+        SD15.name,
+        *(f"pasd/checkpoint-100000/{part}/{FILE}" for part in ("unet", "controlnet")),
+    ),
     signatures=(
         Signature(
             ("controlnet_cond_embedding.to_rgbs.",),

@@ -40,6 +40,13 @@ METHOD = Method(
             "Apache-2.0",
         ),
     ),
+    usual=(
+        SD21.name,
+        f"seesr/unet/{FILE}",
+        f"seesr/controlnet/{FILE}",
+        "ram_swin_large_14m.pth",
+        "DAPE.pth",
+    ),
     signatures=(
         Signature(
             ("controlnet_cond_embedding.", "image_attentions."),

@@ -14,25 +14,24 @@ SIGNATURES = (
     ),
     Signature(("RRDB_trunk.",), "an RRDB upscaling model such as BSRNet"),
     Signature(("m_head.", "m_body.", "m_tail."), "SCUNet, a stage-1 restoration model"),
+    Signature(("intro.", "middle_blks.", "ending."), "NAFNet, a restoration model"),
 )
-NAMES = ("SwinIR", "BSRNet", "SCUNet")
+NAMES = ("SwinIR", "BSRNet", "SCUNet", "NAFNet")
 """In the order of the signatures."""
+TRAINED_ON = "synthetic images made by cleaner/generate.py"
+"""By this in its metadata the bundled light model is known among NAFNets."""
 
 
 def recognize(weights: StateDict, name: str, metadata: Mapping[str, str]) -> Found | None:
     """A network of stage 1, or None."""
     for signature, version in zip(SIGNATURES, NAMES, strict=True):
         if signature.fits(weights):
+            what, folder = signature.what, "upscale_models"
+            if metadata.get("trained_on") == TRAINED_ON:
+                what, version, folder = "the light model that comes with the pack", "bundled", ""
             problem, notes = _tried(weights)
             return Found(
-                "stage 1",
-                version,
-                signature.what,
-                "whole",
-                "upscale_models",
-                weights,
-                notes=notes,
-                problem=problem,
+                "stage 1", version, what, "whole", folder, weights, notes=notes, problem=problem
             )
     return None
 

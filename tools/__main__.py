@@ -1,4 +1,4 @@
-"""The command line: looks at weight files, converts them, and sends folders through a workflow.
+"""The command line: fetches, looks at and converts weight files, and sends folders through a workflow.
 
 python -m tools inspect FILE...      in the pack's folder; anywhere: python PATH/TO/tools ...
 """

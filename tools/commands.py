@@ -8,14 +8,17 @@ import os
 import sys
 from collections.abc import Sequence
 
-ABOUT = "Looks at weight files, converts them, and sends folders of pictures through a workflow."
+MODULES = ("weights.doctor", "weights.listing", "weights.get.command", "folder.run")
+ABOUT = (
+    "Fetches, looks at and converts weight files, and sends folders of pictures through a workflow."
+)
 
 
 def command_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each sets `run`."""
     top = argparse.ArgumentParser(prog="python -m tools", description=ABOUT)
     commands = top.add_subparsers(metavar="COMMAND")
-    for module in ("weights.doctor", "folder.run"):
+    for module in MODULES:
         importlib.import_module(f".{module}", __package__).add_commands(commands)
     return top
 

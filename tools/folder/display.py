@@ -1,4 +1,4 @@
-"""What a run shows: a bar on a terminal, a line for every picture elsewhere."""
+"""What a run shows: a line for every picture, and on a terminal a bar below them."""
 
 # ruff: noqa: T201
 from __future__ import annotations
@@ -66,12 +66,11 @@ class Display:
         """One picture is over. kind: of the tally."""
         self.tally.count(kind)
         self._count += 1
-        line = printable(f"{path}: {outcome}")
+        line = f"[{self._count}/{self._total}] {printable(f'{path}: {outcome}')}"
         if self._bar is None:
-            print(f"[{self._count}/{self._total}] {line}", flush=True)
+            print(line, flush=True)
             return
-        if kind in ("failed", "kept"):
-            self._bar.write(line)
+        self._bar.write(line)  # above itself
         self._bar.update()
 
     def close(self) -> None:

@@ -22,8 +22,8 @@ from .manifest import NAME, Record
 from .output import Output, OutputError, claim
 from .plan import Plan, plan
 from .saving import Order, Saving, Task
-from .server import check_nodes, serving
-from .workflow import load_workflow, make_job
+from .server import USUAL, check_needs, serving
+from .workflow import load_workflow, make_job, workflow_file
 
 COPIED = "copied, for "
 """Begins the note of a picture that got the results of an equal one."""
@@ -134,7 +134,7 @@ def run_folder(order: Order, options: argparse.Namespace) -> Tally:
                 if tasks := driver.settle(made):
                     with serving(options) as server:
                         server.version()
-                        check_nodes(server.client, order.job)
+                        check_needs(server.client, order.job, order.workflow)
                         driver.work(tasks, OneServer(server))
             except (HostError, UsageError, OutputError) as error:
                 if display.tally == Tally():
@@ -150,9 +150,10 @@ def run_command(options: argparse.Namespace) -> int:
     started = time.monotonic()
     saving = Saving(options.format, options.quality)
     try:
-        prompt = load_workflow(options.workflow)
+        path = workflow_file(options.workflow)
+        prompt = load_workflow(path)
         job = make_job(prompt, options.set, options.seed, options.input_node, saving.settings)
-        tally = run_folder(Order(job, saving, options.workflow.name, options.timeout), options)
+        tally = run_folder(Order(job, saving, path.name, options.timeout), options)
     except BrokenPipeError:  # of what is printed, which `main` understands
         raise
     except (HostError, PromptError, UsageError, ValueError, OSError) as error:
@@ -172,13 +173,15 @@ def _quality(text: str) -> int:
 def add_commands(commands: Any) -> None:
     """Adds `run` to a parser's subparsers."""
     parser = commands.add_parser("run", help="a folder of pictures through a workflow")
-    parser.add_argument("workflow", type=Path, help="in API form, as workflows/api/*.json")
+    parser.add_argument(
+        "workflow", help="the name of a shipped one, as quick_restore, or a file in API form"
+    )
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="folders, files, or patterns in quotes"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--server", metavar="URL", help="a ComfyUI that runs, http://host:8188")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--server", metavar="URL", help=f"a ComfyUI that runs ({USUAL})")
     where.add_argument("--comfyui", type=Path, metavar="DIR", help="start the one in this folder")
     parser.add_argument("--cpu", action="store_true", help="start it on the CPU")
     parser.add_argument(

@@ -5,19 +5,25 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
+from ...registry import files
 from ..comfyui.client import ComfyClient
 from ..comfyui.find import PACK_ROOT, HostError, read_host
 from ..comfyui.process import ComfyServer
+from ..shipped import find_shipped
 from .errors import UsageError
 from .workflow import Job
 
+USUAL = "http://127.0.0.1:8188"
+"""Where ComfyUI listens unless it is told otherwise."""
 CRASHES = 2
 """In a row, after which a server of our own is not started again."""
 
@@ -139,8 +145,9 @@ def _undisturbed() -> Iterator[None]:
 def serving(options: argparse.Namespace) -> Iterator[Server]:
     """The server that the command line names, for the length of the block. Raises UsageError,
     HostError."""
-    if options.server:
-        url = options.server if "://" in options.server else f"http://{options.server}"
+    if options.comfyui is None:
+        server = options.server or USUAL
+        url = server if "://" in server else f"http://{server}"
         yield Server(ComfyClient(url.rstrip("/")))
         return
     host = read_host(options.comfyui, "--comfyui")
@@ -153,11 +160,42 @@ def serving(options: argparse.Namespace) -> Iterator[Server]:
         yield Server(own, own)
 
 
-def check_nodes(client: ComfyClient, job: Job) -> None:
-    """Raises UsageError when the server lacks a node that the workflow needs."""
+def check_needs(client: ComfyClient, job: Job, workflow: str) -> None:
+    """Raises UsageError when the server lacks a node that the workflow needs, or a published file
+    that it names. workflow: its file's name."""
     known = client.get_json("/object_info")
     lacking = sorted({s["class_type"] for s in job.prompt.values()} - known.keys())
     if lacking:
         raise UsageError(
             f"The server does not know {', '.join(lacking)}: install the node packs they belong to."
         )
+    missing = list(dict.fromkeys(_missing_files(job, known)))
+    if missing:
+        found = find_shipped(workflow)
+        whole = found is not None and found.models.issuperset(missing)
+        names = [found.name] if found and whole else missing
+        raise UsageError(
+            f"The server has no {', '.join(missing)}. Where ComfyUI runs, python -m tools get "
+            f"{shlex.join(names)} fetches what is missing."
+        )
+
+
+def _missing_files(job: Job, known: Mapping[str, Any]) -> Iterator[str]:
+    """The published files that the workflow chooses and the server does not offer."""
+    published = files()
+    for spec in job.prompt.values():
+        inputs = known[spec["class_type"]].get("input", {})
+        described = {**inputs.get("required", {}), **inputs.get("optional", {})}
+        for name, value in spec["inputs"].items():
+            if isinstance(value, str) and value in published and name in described:
+                offered = _choices(described[name])
+                if offered is not None and value not in offered:
+                    yield value
+
+
+def _choices(described: Any) -> list[str] | None:
+    """What an input offers, with `/` between folders; None: it is no list to choose from."""
+    kind, *more = described
+    if kind == "COMBO":  # as nodes of the newer kind say it
+        kind = more[0].get("options") if more else None
+    return [str(each).replace("\\", "/") for each in kind] if isinstance(kind, list) else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..comfyui.client import Prompt, PromptError, read_prompt
+from ..shipped import WORKFLOWS, find_shipped, like
 
 LOAD_IMAGE = "LoadImage"
 SEEDS = ("seed", "noise_seed")
@@ -24,6 +25,20 @@ Settings = dict[str, Any]
 def canonical(value: object) -> str:
     """The same text for equal JSON values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def workflow_file(name: str) -> Path:
+    """The file of a workflow: a path, or the name or title of a shipped one, which a file that is
+    there goes before. PromptError where there is neither."""
+    path = Path(name)
+    ours = path.absolute().parent == WORKFLOWS  # the form for people of one that is shipped
+    if path.exists() and not ours:
+        return path
+    if found := find_shipped(path.name if ours else name):
+        return found.api
+    raise PromptError(
+        f"There is no workflow {name}, neither a file nor one that comes with the pack. {like(name)}"
+    )
 
 
 def load_workflow(path: Path) -> Prompt:

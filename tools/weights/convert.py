@@ -81,7 +81,7 @@ def sources_of(paths: Sequence[Path]) -> list[Path]:
 def gather(sources: Sequence[Source]) -> Found:
     """The one thing that one or two sources make. Raises CheckpointError unless it is whole."""
     if len(sources) == 2:
-        return _checked(_pair(sources), _names(sources))
+        return checked(_pair(sources), _names(sources))
     if len(sources) != 1:
         raise CheckpointError("A conversion takes one file, or a UNet and its control network.")
     alone = identify(sources[0].contents, sources[0].name, sources[0].metadata)
@@ -91,7 +91,7 @@ def gather(sources: Sequence[Source]) -> Found:
             f"{sources[0].name} is {alone.what}, one half of a release: give its {other} too, or "
             "the folder that holds both."
         )
-    return _checked(alone, sources[0].name)
+    return checked(alone, sources[0].name)
 
 
 def _names(sources: Sequence[Source]) -> str:
@@ -123,7 +123,8 @@ def _pair(sources: Sequence[Source]) -> Found:
     return identify(joined, _names(sources))
 
 
-def _checked(found: Found, name: str) -> Found:
+def checked(found: Found, name: str) -> Found:
+    """The same. Raises CheckpointError unless it is whole and its numbers are finite."""
     found = with_numbers(found)
     if found.complete:
         return found
@@ -220,7 +221,7 @@ def convert(
     _check_space(target, found.weights)
     say(f"Writing {target} ({size_words(contents_size(found.weights))}) ...")
     with replacing(target) as part:
-        save_file(_apart(found.weights), part, metadata)
+        save_file(apart(found.weights), part, metadata)
         sort_metadata(part)
         digest = digest_of(part)
         # Before the new file takes its place: the old digest would call it damaged.
@@ -290,7 +291,7 @@ def _check_space(target: Path, weights: StateDict) -> None:
         )
 
 
-def _apart(weights: StateDict) -> StateDict:
+def apart(weights: StateDict) -> StateDict:
     """Each tensor with memory of its own, which the format demands."""
     seen: set[int] = set()
     apart = {}

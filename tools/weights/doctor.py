@@ -1,4 +1,4 @@
-"""inspect, convert and list, in words."""
+"""inspect and convert, in words."""
 
 # ruff: noqa: T201
 from __future__ import annotations
@@ -16,7 +16,6 @@ from ...common.diagnosis import PICKLES, SAFETENSORS
 from ...common.recognition import Found
 from ...common.state_dict import CheckpointError
 from ...common.text import printable, size_words
-from ...registry import files as published_files
 from ..files import files_below, sha256
 from .convert import convert, difference_sentence
 from .files import (
@@ -26,7 +25,6 @@ from .files import (
     network_files,
     read_weights,
 )
-from .installed import Row, installed, model_folders, needed
 from .known import dtypes, identify, other_file, with_numbers
 
 
@@ -99,7 +97,8 @@ def _described(facts: dict[str, Any], every_key: bool) -> list[str]:
     if every_key:
         lines += [f"    {word:<11} {key}" for kind, word in KINDS.items() for key in facts[kind]]
     lines += [f"  note        {note}" for note in facts["notes"]]
-    return [*lines, f"  belongs in  models/{facts['folder']}"]
+    folder = f"models/{facts['folder']}" if facts["folder"] else "the pack's own folder"
+    return [*lines, f"  belongs in  {folder}"]
 
 
 KINDS = {
@@ -167,50 +166,8 @@ def _converted_line(written: bool, path: Path, found: Found) -> str:
     )
 
 
-def list_command(options: argparse.Namespace) -> int:
-    """Says which of the pack's models are where."""
-    try:
-        folders = model_folders(options.comfyui, options.models, options.extra_model_paths)
-    except CheckpointError as error:
-        _say(str(error), to=sys.stderr)
-        return 1
-    rows = installed(folders)
-    if options.json:
-        print(json.dumps([row.as_dict() for row in rows], indent=2))
-        return 0
-    kind = None
-    for row in rows:
-        if row.kind != kind:
-            kind = row.kind
-            places = [str(folder) for folder in folders.get(kind, ())] or ["no folder"]
-            _say("", f"{kind}: {', '.join(places)}")
-        mark = "!" if row.problem else "x" if row.paths else " "
-        _say(f"  [{mark}] {row.name}{f': {row.what}' if row.what else ''}")
-        lines = [*row.paths, row.problem]
-        if not row.paths:
-            lines = [
-                f"missing, {published_files()[row.name].size_text}; {row.url}",
-                f"for {', '.join(row.workflows)}",
-            ]
-        _say(*(f"        {line}" for line in lines if line))
-    _say("", _summary(rows))
-    return 0
-
-
-def _summary(rows: Sequence[Row]) -> str:
-    """How much is there, and which workflows can run."""
-    named = [row for row in rows if row.url]
-    there = [row for row in named if row.paths and not row.problem]
-    lacking = {title for row in named if row not in there for title in row.workflows}
-    ready = [title for title in needed() if title not in lacking]
-    return (
-        f"{len(there)} of {len(named)} files are there. These workflows have all they need: "
-        f"{', '.join(ready)}."
-    )
-
-
 def add_commands(commands: Any) -> None:
-    """Adds the three commands to a parser's subparsers."""
+    """Adds both commands to a parser's subparsers."""
     parser = commands.add_parser("inspect", help="which file a file is, and what it lacks")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="or a folder")
     parser.add_argument("--keys", action="store_true", help="name every key that is wrong")
@@ -227,13 +184,3 @@ def add_commands(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace what is there")
     parser.set_defaults(run=convert_command)
-
-    parser = commands.add_parser("list", help="which of the pack's models are installed")
-    parser.add_argument("--comfyui", type=Path, help="ComfyUI's folder; default: around the pack")
-    parser.add_argument("--models", type=Path, help="its models folder, when it lies elsewhere")
-    parser.add_argument(
-        "--extra-model-paths", type=Path, action="append", default=[], metavar="YAML",
-        help="as ComfyUI's --extra-model-paths-config; its own extra_model_paths.yaml counts anyway",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="for programs")
-    parser.set_defaults(run=list_command)

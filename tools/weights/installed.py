@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ from ...diffbir.keys import VERSIONS as DIFFBIR_VERSIONS
 from ...registry import files as published_files
 from ..comfyui.find import PACK_ROOT, HostError, find_host
 from ..files import files_below
+from ..shipped import shipped
 from .convert import PAIR, difference_sentence
 from .files import read_weights
 from .known import identify, other_file, with_numbers
@@ -35,7 +36,6 @@ no file of weights at all."""
 FEW_NUMBERS = 1 << 16
 """So many values of each weight are looked at: a list of many gigabytes takes seconds. `inspect`
 reads all."""
-WORKFLOWS = PACK_ROOT / "workflows"
 DIFFBIR_STEMS = {Path(name).stem for name in DIFFBIR_VERSIONS}
 
 
@@ -92,6 +92,21 @@ def model_folders(
     return folders
 
 
+def add_place_options(parser: argparse.ArgumentParser) -> None:
+    """How a command line says where ComfyUI's models are."""
+    parser.add_argument("--comfyui", type=Path, help="ComfyUI's folder; default: around the pack")
+    parser.add_argument("--models", type=Path, help="its models folder, when it lies elsewhere")
+    parser.add_argument(
+        "--extra-model-paths", type=Path, action="append", default=[], metavar="YAML",
+        help="as ComfyUI's --extra-model-paths-config; its own extra_model_paths.yaml counts anyway",
+    )  # fmt: skip
+
+
+def folders_of(options: argparse.Namespace) -> dict[str, list[Path]]:
+    """The folders that a command line means. Raises CheckpointError."""
+    return model_folders(options.comfyui, options.models, options.extra_model_paths)
+
+
 def extra_folders(config: Path) -> Iterator[tuple[str, Path, bool]]:
     """(kind, folder, whether it comes first) of every line of an extra_model_paths.yaml, read as
     ComfyUI reads it. Raises CheckpointError."""
@@ -113,22 +128,6 @@ def extra_folders(config: Path) -> Iterator[tuple[str, Path, bool]]:
             for place in filter(None, str(places).split("\n")):
                 folder = Path(os.path.normpath(config.absolute().parent / base / place))
                 yield kind, folder, first
-
-
-def needed() -> dict[str, set[str]]:
-    """Shipped workflow -> the files it names."""
-    return {
-        path.stem: set(_models(json.loads(path.read_text("utf-8"))))
-        for path in sorted(WORKFLOWS.glob("*.json"))
-    }
-
-
-def _models(part: Any) -> Iterator[str]:
-    """The names in `models` lists, as the frontend reads them, at any depth of a workflow."""
-    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
-        yield from _models(each)
-    if isinstance(part, dict) and isinstance(part.get("models"), list):
-        yield from (model["name"] for model in part["models"])
 
 
 def _is(path: Path, name: str) -> bool:
@@ -162,7 +161,7 @@ def _converted_pair(path: Path) -> str:
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
     """What looking into a file has shown."""
 
     what: str = ""
@@ -171,46 +170,52 @@ class _Look:
     """A whole file of somebody else's."""
 
 
-def _looked_into(path: Path, kind: str) -> _Look:
+def looked_into(path: Path, kind: str) -> Look:
+    """What a file is, and what is wrong with it. kind: of models, whose loader decides how much is
+    looked at."""
     try:
         if found := other_file(path):
-            return _Look(found.what, found.problem)
+            return Look(found.what, found.problem)
         if path.suffix.lower() not in (*SAFETENSORS, *PICKLES):
-            return _Look(foreign=True)
+            return Look(foreign=True)
         if kind not in LOOKED_INTO:
-            return _Look(problem=weights_problem(path))
+            return Look(problem=weights_problem(path))
         source = read_weights(path)
     except (CheckpointError, OSError) as error:
-        return _Look(problem=str(error))
+        return Look(problem=str(error))
     try:
         found = identify(source.contents, source.name, source.metadata)
     except CheckpointError as error:
-        return _Look(problem=str(error), foreign=True)
+        return Look(problem=str(error), foreign=True)
     found, what = with_numbers(found, FEW_NUMBERS), f"{found.what}, version {found.version}"
     if found.complete:
-        return _Look(what)
+        return Look(what)
     wrong = found.problem or difference_sentence(found)
-    return _Look(what, f"{path.name} is not whole: {wrong}. See inspect {path}")
+    return Look(what, f"{path.name} is not whole: {wrong}. See inspect {path}")
 
 
-def installed(folders: Mapping[str, Sequence[Path]]) -> list[Row]:
+def installed(
+    folders: Mapping[str, Sequence[Path]], names: Container[str] | None = None
+) -> list[Row]:
     """Every model that the shipped workflows name and where it is, kind by kind; then what else
     of the methods, or what unreadable file, lies in `restoration`, and in `controlnet` under a
-    published name."""
-    rows, workflows, look = [], needed(), functools.cache(_looked_into)
+    published name. names: only of these files."""
+    rows, look = [], functools.cache(looked_into)
     for kind in DEFAULTS:
         files = [path for folder in folders.get(kind, ()) for path in files_below(folder)]
         hits: set[Path] = set()
         for name, file in published_files().items():
-            if file.folder != kind:
+            if file.folder != kind or (names is not None and name not in names):
                 continue
             paths = [path for path in files if _is(path, name)]
             seen = [look(path, kind) for path in paths]
             what = "; ".join(dict.fromkeys(each.what for each in seen if each.what))
             problem = " ".join(each.problem for each in seen if each.problem)
-            users = tuple(title for title, names in workflows.items() if name in names)
+            users = tuple(each.name for each in shipped() if name in each.models)
             rows.append(Row(name, kind, what, tuple(map(str, paths)), file.url, problem, users))
             hits.update(paths)
+        if names is not None:
+            continue
         for path in (path for path in files if path not in hits and _may_be_ours(path, kind)):
             seen = look(path, kind)
             if not seen.foreign:

@@ -33,6 +33,8 @@ class FakeComfy:
 
     def __init__(self, port: int = 0) -> None:
         self.nodes = {spec["class_type"] for spec in WORKFLOW.values()}
+        self.inputs: dict[str, Any] = {}
+        """Node -> what /object_info says of it."""
         self.prompts: list[dict[str, Any]] = []
         self.requests: list[tuple[str, Any]] = []
         self.refuse: Callable[[dict[str, Any], Image.Image], Any] = lambda prompt, image: None
@@ -82,7 +84,7 @@ class FakeComfy:
         if parts.path == "/system_stats":
             return json.dumps({"system": {"comfyui_version": "0.0.0"}}).encode(), 200
         if parts.path == "/object_info":
-            return json.dumps({name: {} for name in self.nodes}).encode(), 200
+            return json.dumps({n: self.inputs.get(n, {}) for n in self.nodes}).encode(), 200
         if parts.path.startswith("/history/"):
             number = parts.path.rpartition("/")[2]
             return json.dumps(

@@ -17,8 +17,10 @@ from restoration.tests.tools.folder.fake_comfy import FakeComfy, negative
 from restoration.tests.tools.folder.helpers import photo, records
 from restoration.tools.comfyui.client import Progress
 from restoration.tools.commands import main
-from restoration.tools.folder import display, execute
+from restoration.tools.folder import display, execute, server
 from restoration.tools.folder import work as working
+from restoration.tools.folder.workflow import workflow_file
+from restoration.tools.shipped import WORKFLOWS
 
 
 def test_every_picture_of_a_folder_is_restored_and_written_down(run, fake, photos, tmp_path):
@@ -351,6 +353,58 @@ def test_a_workflow_in_another_form_is_refused(run, photos, workflow, capsys, te
     assert "is no workflow in API form" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "name", ["quick_restore", "Quick-Restore.json", "1 Quick restore, nothing to download"]
+)
+def test_shipped_workflows_go_by_their_names(name, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert workflow_file(name).parts[-2:] == ("api", "quick_restore.json")
+    (tmp_path / name).write_text("{}")
+    assert workflow_file(name) == Path(name)  # the user's own goes before
+
+
+def test_the_form_for_people_of_a_shipped_workflow_stands_for_the_other() -> None:
+    (people,) = WORKFLOWS.glob("1 *.json")
+    assert workflow_file(str(people)).parts[-2:] == ("api", "quick_restore.json")
+
+
+def test_a_workflow_that_is_none_gets_names_like_it(photos, tmp_path, capsys) -> None:
+    assert main(["run", "quick_restor", str(photos), "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "There is no workflow quick_restor, neither" in said and "quick_restore" in said
+
+
+def test_without_an_address_the_usual_one_is_asked(fake, workflow, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(server, "USUAL", fake.url)
+    assert main(["run", str(workflow), str(photos / "a.png"), "-o", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("new", [False, True], ids=["older nodes", "V3 nodes"])
+def test_missing_files_are_named_with_what_fetches_them(
+    run, fake, photos, workflow, capsys, new
+) -> None:
+    prompt = json.loads(workflow.read_text())
+    release = "pasd/checkpoint-100000/unet/diffusion_pytorch_model.safetensors"
+    prompt["2"]["inputs"] |= {"net": "v2.pth", "ckpt": "mine.pth", "unet": release}
+    workflow.write_text(json.dumps(prompt))
+
+    def offered(*names: str) -> list:
+        return ["COMBO", {"options": list(names)}] if new else [list(names)]
+
+    inputs = {
+        "net": offered("other"),
+        "ckpt": offered(),
+        "unet": offered(release.replace("/", "\\")),
+    }
+    fake.inputs["Negative"] = {"input": {"required": inputs}}
+    assert run(photos) == 2 and not fake.prompts
+    said = capsys.readouterr().err
+    assert "The server has no v2.pth. Where ComfyUI runs, python -m tools get v2.pth" in said
+    assert "mine.pth" not in said and "pasd" not in said
+    fake.inputs["Negative"]["input"]["required"]["net"] = offered("v2.pth")
+    assert run(photos) == 0
+
+
 # On a terminal
 
 
@@ -372,4 +426,7 @@ def test_on_a_terminal_there_is_a_bar_with_the_node_at_work(run, photos, monkeyp
     monkeypatch.setattr(execute, "work", run_with_progress)
     assert run(photos) == 0
     assert "Negative 3/20" in seen
-    assert "3/3" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "3/3" in said.err
+    lines = [line for line in (said.out + said.err).splitlines() if "a.png: a.png (" in line]
+    assert len(lines) == 1 and lines[0].lstrip("\r").startswith("[1/3] ")

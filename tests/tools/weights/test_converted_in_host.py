@@ -11,6 +11,7 @@ import torch
 from restoration.common.state_dict import CheckpointError
 from restoration.tests.tools.weights import hostile, tiny
 from restoration.tools.weights.convert import convert
+from restoration.tools.weights.slim import slim
 
 CASES = Path(__file__).parent.parent / "cases" / "weights"
 pytestmark = pytest.mark.host
@@ -94,6 +95,40 @@ def test_load_dape_takes_converted_files(models) -> None:
     loaded, expected = weights_of(ours.patcher), weights_of(theirs.patcher)
     assert loaded.keys() == expected.keys()
     assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "bin"])
+@pytest.mark.parametrize("variant", ["pasd", "pasd_light"])
+def test_slim_files_of_pasd_make_the_same_network(models, variant, ending) -> None:
+    from restoration.pasd.load import load_pasd, pasd_model
+
+    unet, control = tiny.pasd_unet(variant), tiny.pasd_control()
+    folder = tiny.write_release(models / "release", unet, control, ending)
+    saved = {path.parent.name: slim(path) for path in folder.glob(f"*/*.{ending}")}
+    assert saved["unet"] > 0 and saved["controlnet"] == 0
+    names = [f"release/{part}/diffusion_pytorch_model.{ending}" for part in ("unet", "controlnet")]
+    ours, theirs = load_pasd(*names), pasd_model(unet, control)
+    for part in ("encoder", "control", "attention"):
+        loaded, expected = (weights_of(getattr(each, part)) for each in (ours, theirs))
+        assert loaded.keys() == expected.keys()
+        assert all(torch.equal(loaded[key], expected[key]) for key in expected)
+
+
+def test_slim_ram_tags_as_the_whole_one(models) -> None:
+    from restoration.host.loading import read_file
+    from restoration.tagger.load import build_tagger
+
+    torch.manual_seed(0)
+    ram = tiny.ram() | {"text_decoder.bert.weight": torch.randn(300, 300)}
+    torch.save({"model": ram}, models / "ram.pth")
+    assert slim(models / "ram.pth") > 300 * 300 * 4 - 20_000
+    picture = torch.rand(1, 3, 40, 50)
+    logits = []
+    for contents in (read_file("restoration", "ram.pth"), {"model": ram}):
+        model = build_tagger(contents, None, config=tiny.TAGGER)  # type: ignore
+        with torch.no_grad():
+            logits.append(model.network.logits(model.embed(picture)))
+    assert torch.equal(*logits)
 
 
 def test_loaders_give_hostile_and_damaged_files_a_sentence(models) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from restoration.stage1.restorer import BUNDLED_WEIGHTS
 from restoration.tests.tools.weights import tiny
 from restoration.tools.commands import main
 
@@ -202,3 +203,10 @@ def test_foreign_prefixes_are_named_and_nothing_is_contradicted(tmp_path, capsys
         said = "".join(capsys.readouterr())
         assert "v2.pth looks like a DiffBIR control network, but its names or shapes" in said
         assert f"(first of {len(weights)} names: net." in said
+
+
+def test_inspect_knows_the_model_that_comes_with_the_pack(capsys) -> None:
+    assert main(["inspect", str(BUNDLED_WEIGHTS)]) == 0
+    said = capsys.readouterr().out
+    assert "the light model that comes with the pack" in said
+    assert "complete    yes" in said and "belongs in  the pack's own folder" in said

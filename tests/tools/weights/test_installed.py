@@ -269,8 +269,16 @@ def test_the_list_in_words_and_for_programs(comfyui, capsys) -> None:
         f"  [ ] BSRNet.pth\n        missing, 70 MB; {FILES['BSRNet.pth'][0]}\n        for diffbir_"
         in said
     )
-    assert f"\n1 of {len(FILES)} files are there. These workflows have all they need: " in said
-    assert said.endswith("need: quick_restore.\n")
+    assert f"\n1 of {len(FILES)} files are there. Workflows:\n  [x] 1 Quick restore" in said
+    for state in (
+        "(quick_restore): needs no files",
+        "(diffbir_v2_upscale): 6.8 GB, 5.3 GB missing (2 of 3 files)",
+        "(pasd_upscale): 7.9 GB, 7.9 GB missing (3 of 3 files)",
+        "(pasd_sdxl_upscale): 26.3 GB, ",
+        "(seesr_upscale): 17.3 GB, ",
+    ):
+        assert state in said
+    assert said.endswith("python -m tools get NAME fetches what a workflow lacks.\n")
     broken = place.with_name("DiffBIR_v2.1.pt")
     assert f"  [!] {broken.name}\n        {broken}\n        {broken.name} is empty" in said
     assert f"controlnet: {place.parent}, " in said
