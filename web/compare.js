@@ -13,10 +13,6 @@ const LEAST = 180; // pixels of height below which a picture is not worth lookin
 
 const wipes = new Map(); // of the nodes that lie in a graph
 
-function words() {
-    return wordsOf(app.extensionManager?.setting?.get("Comfy.Locale"));
-}
-
 function address({ filename, subfolder, type }) {
     const query = new URLSearchParams({ filename, subfolder: subfolder ?? "", type });
     return api.apiURL(`/view?${query}`);
@@ -56,7 +52,9 @@ function chained(first, second) {
 }
 
 function addWipe(node) {
-    const wipe = new Wipe(words(), turned => app.canvas.canvas.dispatchEvent(turned));
+    // Another language makes the front end load the graph anew.
+    const words = wordsOf(app.extensionManager.setting.get("Comfy.Locale"));
+    const wipe = new Wipe(words, turned => app.canvas.canvas.dispatchEvent(turned));
     const widget = node.addDOMWidget("compare", PAIRS, wipe.element, {
         serialize: false, // not an input of the node
         hideOnZoom: false,
@@ -83,9 +81,6 @@ app.registerExtension({
         style.href = new URL("./compare/wipe.css", import.meta.url).href;
         document.head.append(style);
         app.canvas.onDrawForeground = chained(app.canvas.onDrawForeground, putIntoBodies);
-        app.ui?.settings?.addEventListener?.("Comfy.Locale.change", () => {
-            for (const wipe of wipes.values()) wipe.speak(words());
-        });
     },
     nodeCreated(node) {
         if (node.constructor.comfyClass === KIND) addWipe(node);

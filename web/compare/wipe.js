@@ -52,12 +52,12 @@ export class Wipe {
 
     // pass: takes a wheel event that is the graph's.
     constructor(words, pass) {
+        this.#words = words;
         this.#stage.tabIndex = 0;
         this.#stage.setAttribute("role", "slider");
         this.#stage.setAttribute("aria-valuemin", 0);
         this.#stage.setAttribute("aria-valuemax", 100);
         this.#count.setAttribute("aria-live", "polite");
-        for (const button of [this.#previous, this.#next, this.#zoom]) button.type = "button";
         this.#previous.onclick = () => this.#choose(this.#chosen - 1);
         this.#next.onclick = () => this.#choose(this.#chosen + 1);
         this.#zoom.onclick = () => this.#toggle(this.#middle);
@@ -77,7 +77,8 @@ export class Wipe {
             flip: on => this.#flip(on),
             pass,
         });
-        this.speak(words);
+        this.#label();
+        this.#draw();
     }
 
     // Shows these pairs of addresses; the view stays when the pictures have the size of those before.
@@ -88,20 +89,16 @@ export class Wipe {
         this.#choose(Math.min(this.#chosen, Math.max(0, pairs.length - 1)));
     }
 
-    speak(words) {
-        this.#words = words;
-        for (const [i, name] of ["before", "after"].entries()) {
-            this.#tags[i].textContent = words[name];
-            const [picture] = this.#layers[i].children;
-            if (picture) picture.alt = words[name];
-        }
+    #label() {
+        const words = this.#words;
+        for (const [i, name] of ["before", "after"].entries()) this.#tags[i].textContent = words[name];
         this.#stage.setAttribute("aria-label", words.line);
-        for (const name of ["previous", "next", "zoom"]) {
-            const button = { previous: this.#previous, next: this.#next, zoom: this.#zoom }[name];
+        const buttons = { previous: this.#previous, next: this.#next, zoom: this.#zoom };
+        for (const [name, button] of Object.entries(buttons)) {
+            button.type = "button";
             button.title = words[name];
             button.setAttribute("aria-label", words[name]);
         }
-        this.#draw();
     }
 
     release() {
@@ -126,6 +123,7 @@ export class Wipe {
         this.#failed = failed;
         for (const [i, layer] of this.#layers.entries()) {
             layer.replaceChildren(...(pictures ? [pictures[i]] : []));
+            if (pictures) pictures[i].alt = this.#tags[i].textContent;
         }
         if (pictures) {
             const size = natural(pictures[1]);
@@ -133,8 +131,8 @@ export class Wipe {
             this.#view.picture = size;
             if (!same) this.#view.fit();
         }
-        this.speak(this.#words);
         this.#measure();
+        this.#draw(); // also where there is no room to measure
     }
 
     get #middle() {
