@@ -1,16 +1,20 @@
 """StyleID's injection as a MODEL patch.
 
 The self-attention's projections are linear and have no bias, so queries of the content and keys
-and values of the style all follow from the hidden states before them. `attn1_patch` hands these
-in, and the host's own attention does the rest. A wrapper around each model call decides what is
-injected: kept features, or rows that run beside the stylized ones (lockstep).
+and values of the style all follow from the hidden states before them. An `attn1_patch` hands these
+in, other nodes' patches (a hypernetwork) treat them as the model's own, and the host's attention
+does the rest. A wrapper around each model call decides what is injected: kept features, or rows
+that run beside the stylized ones (lockstep).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
+from uuid import UUID, uuid4
 
 import torch
 from torch import Tensor
@@ -31,9 +35,17 @@ from .injection import adain, adain_eps, blend_query
 from .inversion import denoising_timesteps
 from .run import STYLEID_KEY, check_layers, check_tokens, decoder_block, decoder_layers
 
+INJECTIONS_KEY = f"{STYLEID_KEY}.injections"
+"""In `transformer_options`: the `Injection`s of a call, of every StyleID applied to the model."""
+
 
 class Injection(Protocol):
     """What one model call injects, carried to the attentions in `transformer_options`."""
+
+    @property
+    def tokens(self) -> Mapping[int, int]:
+        """Of the blocks to inject in: how many each has."""
+        ...
 
     def __call__(self, n: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Query input and key-and-value input of the self-attention, for its own input."""
@@ -68,7 +80,8 @@ def apply_styleid(
 
     patched = model.clone()
     if settings.layers and settings.percent[1] > 0:
-        StylePatch(content, style, settings).attach(patched)
+        tokens = {layer: known[layer].tokens(*content.size) for layer in settings.layers}
+        StylePatch(content, style, settings, tokens).attach(patched)
     if content.lockstep:
         rows, *rest = content.end.shape
         work = model.model.memory_required([3 * rows, *rest])
@@ -110,19 +123,25 @@ def check_pair(content: StyleFeatures, style: StyleFeatures) -> None:
 class StylePatch(SharedByClones):
     """One application of StyleID to a model."""
 
-    def __init__(self, content: StyleFeatures, style: StyleFeatures, settings: Style) -> None:
-        self.key = unique_key(STYLEID_KEY)
-        """In `transformer_options` of a call: its `Injection`."""
-        self.content, self.style, self.settings = content, style, settings
+    def __init__(
+        self,
+        content: StyleFeatures,
+        style: StyleFeatures,
+        settings: Style,
+        tokens: Mapping[int, int],
+    ) -> None:
+        self.content, self.style, self.settings, self.tokens = content, style, settings, tokens
+        self.entries = uuid4(), uuid4()
+        """Names of the rows of content and of style in lockstep, the same at every step: a cache of
+        the network (EasyCache) keeps what it knows of a row under its name."""
 
     def attach(self, patched: Any) -> None:
         """Patches a clone."""
-        around_model_calls(patched, self.key, self.run)
-        patched.set_model_attn1_patch(self.attn1_patch)
-        patched.set_model_attn1_output_patch(self.attn1_output_patch)
+        key = unique_key(STYLEID_KEY)
+        around_model_calls(patched, key, self.run)
         if self.content.lockstep:
             # The host reserves for two chunks; lockstep runs up to four.
-            announce_memory(patched, self.key, lambda _model, shape: shape[0])
+            announce_memory(patched, key, lambda _model, shape: shape[0])
 
     def run(self, executor: Any, call: ModelCall) -> Tensor:
         """One model call, told what it injects where the patch acts."""
@@ -132,24 +151,46 @@ class StylePatch(SharedByClones):
         check_size(call.x, self.content)
         timestep = self.content.timestep(sigma)
         if self.content.lockstep:
-            wide = in_lockstep(call, self.content, self.style, timestep)
-            injection = LockstepInjection(call.images, self.settings)
-            return wide.with_options({self.key: injection}).run(executor)[: call.x.shape[0]]
-        stored = StoredInjection.of(call, self.content, self.style, timestep, self.settings)
-        return call.with_options({self.key: stored}).run(executor)
+            wide = in_lockstep(call, self.content, self.style, timestep, self.entries)
+            injection = LockstepInjection(call.images, self.settings, self.tokens)
+            return injecting(wide, injection).run(executor)[: call.x.shape[0]]
+        stored = StoredInjection(
+            stored_rows(self.content, "content", call, timestep, self.tokens),
+            stored_rows(self.style, "style", call, timestep, self.tokens),
+            self.settings,
+            self.tokens,
+        )
+        return injecting(call, stored).run(executor)
 
-    def attn1_patch(self, n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
-        layer, injection = decoder_block(extra), extra.get(self.key)
-        if injection is None or layer not in self.settings.layers:
-            return n, context, value
-        check_tokens(n, extra)
-        query, source = injection(n, layer)
-        return query, source, source
 
-    def attn1_output_patch(self, n: Tensor, extra: Options) -> Tensor:
-        if self.key in extra and decoder_block(extra) in self.settings.layers:
-            check_tokens(n, extra)  # a patch after ours may have changed the queries
-        return n
+def injecting(call: ModelCall, injection: Injection) -> ModelCall:
+    """The call with one more injection, which acts on what earlier ones give. What others do to the
+    input of the attentions they do to the injected one."""
+    earlier = call.options.get(INJECTIONS_KEY, ())
+    call = call.with_options({INJECTIONS_KEY: (*earlier, injection)})
+    if earlier:
+        return call  # the patches are set
+    return call.with_patch("attn1_patch", inject, first=True).with_patch("attn1_patch", checked)
+
+
+def inject(n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+    """The first `attn1_patch`."""
+    layer = decoder_block(extra)
+    for injection in extra[INJECTIONS_KEY]:
+        if layer in injection.tokens:
+            check_tokens(n, injection.tokens[layer])
+            n, context = injection(n, layer)
+            value = context
+    return n, context, value
+
+
+def checked(n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+    """The last `attn1_patch`: others may have merged or split the queries."""
+    layer = decoder_block(extra)
+    for injection in extra[INJECTIONS_KEY]:
+        if layer in injection.tokens:
+            check_tokens(n, injection.tokens[layer])
+    return n, context, value
 
 
 def check_size(x: Tensor, content: StyleFeatures) -> None:
@@ -162,6 +203,18 @@ def check_size(x: Tensor, content: StyleFeatures) -> None:
         )
 
 
+def stored_rows(
+    features: StyleFeatures, name: str, call: ModelCall, timestep: int, layers: Iterable[int]
+) -> dict[int, Tensor]:
+    """Kept features of one timestep by layer, for all rows of a call."""
+    return {
+        layer: match_batch(features.hidden[timestep][layer], call.images, name)
+        .to(call.x.device)
+        .repeat(call.chunks, 1, 1)
+        for layer in layers
+    }
+
+
 @dataclass(frozen=True)
 class StoredInjection:
     """Injection from kept features of one timestep, on the model's device."""
@@ -169,25 +222,7 @@ class StoredInjection:
     content: dict[int, Tensor]
     style: dict[int, Tensor]
     settings: Style
-
-    @classmethod
-    def of(
-        cls,
-        call: ModelCall,
-        content: StyleFeatures,
-        style: StyleFeatures,
-        timestep: int,
-        settings: Style,
-    ) -> StoredInjection:
-        def rows(features: StyleFeatures, name: str) -> dict[int, Tensor]:
-            return {
-                layer: match_batch(features.hidden[timestep][layer], call.images, name)
-                .to(call.x.device)
-                .repeat(call.chunks, 1, 1)
-                for layer in settings.layers
-            }
-
-        return cls(rows(content, "content"), rows(style, "style"), settings)
+    tokens: Mapping[int, int]
 
     def __call__(self, n: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         content, style = self.content[layer].to(n), self.style[layer].to(n)
@@ -200,6 +235,7 @@ class LockstepInjection:
 
     images: int
     settings: Style
+    tokens: Mapping[int, int]
 
     def __call__(self, n: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         *stylized, content, style = n.split(self.images)
@@ -210,15 +246,21 @@ class LockstepInjection:
 
 
 def in_lockstep(
-    call: ModelCall, content: StyleFeatures, style: StyleFeatures, timestep: int
+    call: ModelCall,
+    content: StyleFeatures,
+    style: StyleFeatures,
+    timestep: int,
+    entries: tuple[UUID, UUID],
 ) -> ModelCall:
     """The call with rows of content and style behind its own, each what its inversion saw: latent,
-    timestep and prompt."""
+    timestep and prompt. entries: their names, in place of those that the host gives to the entries
+    of a prompt."""
     if call.c_concat is not None or any(map(torch.is_tensor, call.more.values())):
         raise ValueError(
             "Lockstep runs Stable Diffusion 1.x and 2.x with a prompt, but this model call has "
             "further inputs (an inpainting or unCLIP checkpoint). Set `features` to cpu_fp16."
         )
+    check_cache(call.options.get("easycache"))
     x, images = call.x, call.images
     sigma = content.table[timestep].to(call.t)
     scale = (1 + sigma**2).sqrt()
@@ -234,16 +276,30 @@ def in_lockstep(
     options = {
         **call.options,
         "cond_or_uncond": [*call.options["cond_or_uncond"], 0, 0],
-        "uuids": [*call.options["uuids"], *call.options["uuids"][:1] * 2],
+        "uuids": [*call.options["uuids"], *entries],
     }
     return replace(
         call,
         x=torch.cat([x, latents(content, "content"), latents(style, "style")]),
         t=torch.cat([call.t, sigma.expand(2 * images)]),
         c_crossattn=cat_tokens([call.c_crossattn, tokens(content), tokens(style)]),
-        control=widen_control(call.control, 2 * images),
+        control=widen_control(call.control, x.shape[0], 2 * images),
         options=options,
     )
+
+
+def check_cache(cache: Any) -> None:
+    """ValueError where the host's EasyCache (0.3.64) adds what it keeps of every row to all rows."""
+    if not hasattr(cache, "uuid_cache_diffs"):
+        return
+    trial = copy(cache)
+    trial.uuid_cache_diffs = {0: torch.zeros(1, 1), 1: torch.ones(1, 1)}
+    if trial.apply_cache_diff(torch.zeros(2, 1), [0, 1])[0]:
+        raise ValueError(
+            "EasyCache of this ComfyUI mixes the rows of one call of the model, and lockstep runs "
+            "content and style as rows of their own. Update ComfyUI, take EasyCache away, or set "
+            "`features` of both DDIM Invert nodes to cpu_fp16."
+        )
 
 
 def cat_tokens(contexts: list[Tensor]) -> Tensor:
@@ -257,13 +313,15 @@ def cat_tokens(contexts: list[Tensor]) -> Tensor:
     return torch.cat([c.repeat(1, length // c.shape[1], 1) for c in contexts])
 
 
-def widen_control(control: Any, rows: int) -> Any:
-    """A control whose residuals are 0 for `rows` more rows: they were inverted without it."""
+def widen_control(control: Any, rows: int, more: int) -> Any:
+    """A control for `rows` rows with residuals of 0 for `more` behind them: these were inverted
+    without it. A single row (a T2I adapter's) is that of all, as where the host adds it."""
 
     def widen(residual: Tensor | None) -> Tensor | None:
         if residual is None:
             return None
-        return torch.cat([residual, residual.new_zeros(rows, *residual.shape[1:])])
+        own = residual.expand(rows, *residual.shape[1:]) if len(residual) == 1 else residual
+        return torch.cat([own, residual.new_zeros(more, *residual.shape[1:])])
 
     if control is None:
         return None

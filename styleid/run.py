@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 from comfy import model_management as mm
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import Upsample
-from comfy.samplers import KSAMPLER, CFGGuider
+from comfy.samplers import KSAMPLER, CFGGuider, calc_cond_batch
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -30,7 +30,8 @@ from .injection import DECODER_BLOCKS
 from .inversion import Convention, Prediction, Step, ddim_step, inversion_steps
 
 STYLEID_KEY = "diffusion_restoration_styleid"
-"""In `transformer_options` of an inversion: {block: hidden states}, filled by the attentions."""
+"""In `transformer_options` of an inversion: {block: hidden states, or None where they are computed
+again}, filled by the attentions."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,11 @@ def invert(
         text += f", but {size_text(free)} are free: set features to lockstep or take fewer steps"
     announce(f"{text}.", level=logging.WARNING if needed > free else logging.INFO)
     patched = model.clone()
-    record = Recorder(layers, tuple(samples.shape), features)
+    tokens = {layer: known[layer].tokens(*samples.shape[-2:]) for layer in layers}
+    record = Recorder(tokens, tuple(samples.shape), features)
     record.attach(patched)
     sampler = KSAMPLER(_inversion_sampler(table.tolist(), plan, prediction_of(model), record))
-    guider = CFGGuider(patched)
+    guider = PlainGuider(patched, record)
     guider.inner_set_conds({"positive": conditioning})
     # KSAMPLER scales noise, of which there is none, by the first level.
     levels = table[[plan[0].before, *(step.after for step in plan)]]
@@ -179,9 +181,10 @@ class Recorder(SharedByClones):
     """Keeps what the network sees in every step of one inversion."""
 
     def __init__(
-        self, layers: tuple[int, ...], shape: tuple[int, ...], features: FeatureMode
+        self, tokens: Mapping[int, int], shape: tuple[int, ...], features: FeatureMode
     ) -> None:
-        self.layers, self.shape = layers, shape
+        """tokens: of the decoder blocks that are injected in later, how many each has."""
+        self.tokens, self.shape = tokens, shape
         self.lockstep = features == "lockstep"
         self.dtype = torch.float32 if features == "cpu_fp32" else torch.float16
         self.hidden: dict[int, dict[int, Tensor]] = {}
@@ -189,12 +192,23 @@ class Recorder(SharedByClones):
         self.context: Tensor | None = None
         self._timestep = -1
         self._calls = 0
+        self._left_out = True
 
     def begin(self, timestep: int) -> None:
         """Enters a step; everything until `end` belongs to it."""
-        self._timestep, self._calls = timestep, 0
+        self._timestep, self._calls, self._left_out = timestep, 0, True
+
+    def ask(self) -> None:
+        """The sampler's question goes on to the model."""
+        self._left_out = False
 
     def end(self) -> None:
+        if self._left_out:
+            raise ValueError(
+                "Another node of this model left the network out in a step of the inversion, which "
+                "needs all of them: a cache such as EasyCache or LazyCache. Connect DDIM Invert "
+                "to the model before that node; Apply StyleID can come before or after it."
+            )
         if self._calls != 1:
             raise ValueError(
                 f"Inversion needs one whole call of the model a step, but there were {self._calls}: "
@@ -205,8 +219,6 @@ class Recorder(SharedByClones):
     def attach(self, patched: Any) -> None:
         """Patches a clone that lives for this inversion alone."""
         around_model_calls(patched, STYLEID_KEY, self.run)
-        if self.layers and not self.lockstep:
-            patched.set_model_attn1_patch(self.attn1_patch)
 
     def run(self, executor: Any, call: ModelCall) -> Tensor:
         self._calls += 1
@@ -220,20 +232,50 @@ class Recorder(SharedByClones):
             z = call.x / (1 + call.t[:, None, None, None] ** 2).sqrt()
             self.inputs[self._timestep] = z.float().cpu()
             self.context = call.c_crossattn.float().cpu()
-            return call.run(executor)
-        seen: dict[int, Tensor] = {}
-        out = call.with_options({STYLEID_KEY: seen}).run(executor)
-        self.hidden[self._timestep] = {
-            layer: hidden.to("cpu", self.dtype) for layer, hidden in seen.items()
-        }
+        seen: dict[int, Tensor | None] = {}
+        call = call.with_options({STYLEID_KEY: seen})
+        call = call.with_patch("attn1_patch", self.remember, first=True)
+        out = call.with_patch("attn1_patch", self.check).run(executor)
+        # A cache of another node may have answered for the network.
+        self._left_out = seen.keys() != self.tokens.keys()
+        if not self.lockstep:
+            self.hidden[self._timestep] = {
+                layer: hidden.to("cpu", self.dtype)
+                for layer, hidden in seen.items()
+                if hidden is not None
+            }
         return out
 
-    def attn1_patch(self, n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+    def remember(self, n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+        """The first `attn1_patch`: those of other nodes act again on what is injected."""
         layer = decoder_block(extra)
-        if STYLEID_KEY in extra and layer in self.layers:
-            check_tokens(n, extra)
-            extra[STYLEID_KEY][layer] = n
+        if layer in self.tokens:
+            extra[STYLEID_KEY][layer] = None if self.lockstep else n
         return n, context, value
+
+    def check(self, n: Tensor, context: Tensor, value: Tensor, extra: Options) -> tuple:
+        """The last `attn1_patch`."""
+        layer = decoder_block(extra)
+        if layer is not None and layer in self.tokens:
+            check_tokens(n, self.tokens[layer])
+        return n, context, value
+
+
+class PlainGuider(CFGGuider):
+    """The model's own prediction for one prompt. An inversion has no guidance, and what nodes set to
+    act on it (PAG, SAG, Perp-Neg, a CFG function) has no part in it."""
+
+    def __init__(self, patched: Any, record: Recorder) -> None:
+        super().__init__(patched)
+        self.record = record
+
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: Options | None = None, seed: Any = None
+    ) -> Tensor:
+        self.record.ask()
+        conds = [self.conds["positive"]]
+        (x0,) = calc_cond_batch(self.inner_model, conds, x, timestep, model_options or {})
+        return x0
 
 
 def check_plain(call: ModelCall) -> None:
@@ -253,12 +295,13 @@ def decoder_block(extra: Options) -> int | None:
     return index if name == "output" and extra.get("block_index") == 0 else None
 
 
-def check_tokens(n: Tensor, extra: Options) -> None:
-    height, width = extra["activations_shape"][-2:]
-    if n.shape[1] != height * width:
+def check_tokens(n: Tensor, expected: int) -> None:
+    """ValueError unless a self-attention sees as many tokens as the plain network's."""
+    if n.shape[1] != expected:
         raise ValueError(
-            f"StyleID found {n.shape[1]} tokens in a self-attention of {height}x{width}: another "
-            "patch merges or splits them. Remove token merging (ToMe) and HyperTile from this "
+            f"StyleID found {n.shape[1]} tokens in a self-attention of {expected}: another patch "
+            "merges or splits them, or shrinks the picture inside the network. Remove token "
+            "merging (ToMe), HyperTile and PatchModelAddDownscale (Kohya Deep Shrink) from this "
             "model."
         )
 

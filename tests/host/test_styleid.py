@@ -23,22 +23,24 @@ from restoration.tests.host.networks import (
     seeded_input,
     unet_model,
 )
+from restoration.tests.host.styleid_runs import (
+    HEIGHT,
+    MODES,
+    SD2_LIKE,
+    STEPS,
+    WIDTH,
+    apply,
+    close,
+    invert,
+    invert_now,
+    inverted,
+    latent,
+    run,
+    stylized,
+    text,
+)
 
 pytestmark = pytest.mark.host
-
-SD2_LIKE = {
-    **SMALL,
-    "model_channels": 64,
-    "channel_mult": [1, 2, 2, 2],
-    "num_res_blocks": 2,
-    "attention_resolutions": [4, 2, 1],
-    "num_head_channels": 64,
-}
-"""Stable Diffusion 2's decoder, narrow: 12 blocks, linear projections, 64 channels a head."""
-HEIGHT, WIDTH = 16, 8
-SCALE = 0.18215
-STEPS = 3
-MODES = ("cpu_fp16", "cpu_fp32", "lockstep")
 
 
 @pytest.fixture(scope="module")
@@ -61,106 +63,10 @@ def model(request):
     return request.getfixturevalue(request.param)
 
 
-def text(name: str = "empty", **entries: Any) -> list:
-    return conditioning(seeded_input(3, f"text {name}", 1, 7, SMALL["context_dim"]), **entries)
-
-
-def latent(name: str, rows: int = 1, height: int = HEIGHT, width: int = WIDTH) -> dict:
-    return {"samples": seeded_input(3, name, rows, 4, height, width) / SCALE}
-
-
-def invert_now(model, picture: dict | str, features: str = "cpu_fp32", **given: Any) -> tuple:
-    from restoration.nodes.style import StyleIDInvert
-
-    picture = latent(picture) if isinstance(picture, str) else picture
-    given = {
-        "conditioning": text(),
-        "steps": STEPS,
-        "convention": "diffusers",
-        "layers": "6,7,8,9,10,11",
-        **given,
-    }
-    with torch.inference_mode():
-        return StyleIDInvert.execute(model, latent=picture, features=features, **given).result
-
-
-_inverted: dict[tuple, tuple] = {}
-
-
-def invert(model, picture: dict | str, features: str = "cpu_fp32", **given: Any) -> tuple:
-    """Inversions of pictures by name are kept: nothing changes them."""
-    if not isinstance(picture, str) or "conditioning" in given:
-        return invert_now(model, picture, features, **given)
-    key = model, picture, features, *sorted(given.items())
-    if key not in _inverted:
-        _inverted[key] = invert_now(model, picture, features, **given)
-    return _inverted[key]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _forget():
     yield
-    _inverted.clear()
-
-
-def apply(model, content, style, **given: Any) -> tuple:
-    from restoration.nodes.style import StyleIDApply
-
-    given = {
-        "gamma": 0.75,
-        "temperature": 1.5,
-        "layers": "6,7,8,9,10,11",
-        "adain": True,
-        "start_percent": 0.0,
-        "end_percent": 1.0,
-        **given,
-    }
-    return StyleIDApply.execute(model, content, style, **given).result
-
-
-def run(
-    model,
-    start: dict,
-    sigmas: Tensor,
-    cfg: float = 1.0,
-    sampler: str = "euler",
-    positive: list | None = None,
-    negative: list | None = None,
-    callback: Any = None,
-) -> Tensor:
-    """SamplerCustom without noise."""
-    import comfy.sample
-    import comfy.samplers
-
-    with torch.inference_mode():
-        return comfy.sample.sample_custom(
-            model,
-            torch.zeros_like(start["samples"]),
-            cfg,
-            comfy.samplers.sampler_object(sampler),
-            sigmas,
-            positive or text(),
-            negative or text(),
-            start["samples"],
-            callback=callback,
-            seed=5,
-        )
-
-
-def stylized(
-    model, features: str = "cpu_fp32", content: Any = "content", style: Any = "style", **given: Any
-) -> Tensor:
-    """The whole method."""
-    options = {
-        key: given.pop(key) for key in ("steps", "convention", "conditioning") if key in given
-    }
-    sampling = {
-        key: given.pop(key)
-        for key in ("cfg", "sampler", "positive", "negative", "callback")
-        if key in given
-    }
-    ends = [invert(model, picture, features, **options)[1] for picture in (content, style)]
-    return run(*apply(model, *ends, **given), **sampling)
+    inverted.clear()
 
 
 def x0s(*args: Any, **given: Any) -> list[Tensor]:
@@ -168,11 +74,6 @@ def x0s(*args: Any, **given: Any) -> list[Tensor]:
     seen: list[Tensor] = []
     stylized(*args, callback=lambda i, x0, x, total: seen.append(x0.clone()), **given)
     return seen
-
-
-def close(found: Tensor, expected: Tensor, share: float = 1e-5) -> None:
-    """Within a share of the largest value."""
-    torch.testing.assert_close(found, expected, rtol=0, atol=share * float(expected.abs().max()))
 
 
 def test_fidelity_moves_gamma_to_its_ends(eps) -> None:
