@@ -9,11 +9,13 @@ MECHANISMS = {
     "host/areas": "host/test_branch.py::test_area_sees_its_part_of_the_picture",
     "host/boxed_layers": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
     "host/branch": "host/test_branch.py::test_one_call_equals_the_blocks_walked_by_hand",
+    "host/call_state": "host/test_tiled_company.py::test_guidance_by_the_attention_of_one_call_is_refused_in_tiles_only",
     "host/cfg_range": "host/test_cfg_range.py::test_a_cache_by_prompt_entry_meets_a_negative_that_joins_or_leaves",
     "host/control_encoder": "host/test_branch.py::test_hint_encoder_reads_its_own_layout",
     "host/exact_vae": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
     "host/extra_blocks": "host/test_branch.py::test_interrupt_leaves_no_hook_and_no_features",
     "host/folders": "host/test_pasd.py::test_the_dropdown_offers_every_release_and_no_detector",
+    "host/frames": "host/test_context_windows.py::test_every_frame_keeps_its_own_picture_and_mask_and_tags",
     "host/loading": "host/test_diffbir_control.py::test_files_with_code_or_damage_are_refused",
     "host/masks": "host/test_branch.py::test_a_mask_scales_residuals_and_blocks_at_every_resolution",
     "host/memory": "host/test_restorer.py::test_out_of_memory_halves_the_tile_and_says_so",
@@ -50,7 +52,12 @@ MECHANISMS = {
 }  # fmt: skip
 """File -> the test, below tests/, that would notice first if ComfyUI changed under it."""
 
-WHOLE_FILES = ("golden/test_golden.py", "browser/test_workflows.py", "server/")
+WHOLE_FILES = (
+    "golden/test_golden.py",
+    "browser/test_workflows.py",
+    "matrix/test_matrix.py",
+    "server/",
+)
 """Run on both hosts as they are."""
 
 

@@ -10,7 +10,7 @@ from ...common import tiling
 from ...diffbir.losses import edge_weights
 from ...tools.panel import Labeled
 from ...zeroshot.operators import Degradation, operator_for, project
-from .look import COLORS, REFERENCE, opened, sheet, tinted
+from .look import COLORS, PHOTO, REFERENCE, WIDTH, opened, sheet, tinted
 
 
 def tensor(picture: Image.Image) -> torch.Tensor:
@@ -72,3 +72,9 @@ def flat_areas() -> Image.Image:
     return sheet([("image", photo),
                   ("rgb_weighted_mse", picture_of(weights.expand(1, 3, -1, -1)))],
                  2)  # fmt: skip
+
+
+def sample() -> Image.Image:
+    """The photo of Sample Photo, whose file is the demo's."""
+    photo = opened(PHOTO)
+    return photo.resize((WIDTH, photo.height * WIDTH // photo.width), Image.Resampling.LANCZOS)

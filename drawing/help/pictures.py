@@ -25,6 +25,7 @@ from .faces import faces
 from .in_graph import in_graph
 from .studio import Studio, open_studio
 from .texts import prompts
+from .wipe import wiped
 
 DOCS = PACK_ROOT / "web" / "docs"
 LARGEST = 45_000
@@ -37,6 +38,7 @@ DRAWN: dict[str, Callable[[], Image.Image]] = {
     "LatentImageGuidance": computed.flat_areas,
     "RestorationCFG": curves.guidance,
     "RestorationFidelity": curves.dial,
+    "RestorationSamplePhoto": computed.sample,
     "RestorationSigmas": curves.sigmas,
     "TiledRestoration": computed.tiles,
 }
@@ -67,6 +69,7 @@ IN_COMFYUI: dict[str, Callable[[Studio], Image.Image]] = {
     "LRConsistency": runs.consistency,
     "LatentAdaIN": runs.latent_adain,
     "RealWorldDegradation": runs.damaged,
+    "RestorationCompare": wiped,
     "RestorationFaceCrop": partial(faces, kind="RestorationFaceCrop"),
     "RestorationFacePaste": partial(faces, kind="RestorationFacePaste"),
     "RestorationFinish": runs.finished,
