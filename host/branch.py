@@ -221,10 +221,11 @@ class BranchPatch(SharedByClones):
         self, base: Any, call: ModelCall, layout: RowLayout, mask: Tensor | None
     ) -> BranchCall:
         device, dtype = call.x.device, _compute_dtype(base)
+        x = base.model_sampling.calculate_input(call.t, call.x).to(dtype)
         y = call.more.get("y")
         return BranchCall(
-            x=base.model_sampling.calculate_input(call.t, call.x).to(dtype),
-            hint=layout.rows(lambda part: self._embed(part, device, dtype), "image"),
+            x=x,
+            hint=layout.rows(lambda part: self._embed(part, layout, x), "image").to(device),
             timesteps=base.model_sampling.timestep(call.t).float(),
             context=call.c_crossattn.to(device, dtype),
             y=None if y is None else y.to(device, dtype),
@@ -237,16 +238,19 @@ class BranchPatch(SharedByClones):
             mask=mask,
         )
 
-    def _embed(self, part: PicturePart, device: torch.device, dtype: torch.dtype) -> Tensor:
-        """The features of a part of the picture, computed at its first call. Those of tiles wait
-        in the CPU's memory: together they are many times the latent."""
-        key = (part, dtype)
+    def _embed(self, part: PicturePart, layout: RowLayout, x: Tensor) -> Tensor:
+        """The features of a part of all pictures, computed at its first call, as many at once as
+        the call has images. Those of tiles wait in the CPU's memory: together they are many times
+        the latent. x: gives device and precision."""
+        key = (part, x.dtype)
         if key not in self._embedded:
-            mm.throw_exception_if_processing_interrupted()
-            pixels = part.crop(self.pixels, PIXELS_PER_CELL).to(device, dtype)
-            features = self.branch.embed(pixels)
-            self._embedded[key] = features if part.tile is None else features.to("cpu")
-        return self._embedded[key].to(device)
+            features = []
+            for pixels in part.crop(self.pixels, PIXELS_PER_CELL).split(len(layout.frames.indices)):
+                mm.throw_exception_if_processing_interrupted()
+                found = self.branch.embed(pixels.to(x))
+                features.append(found if part.tile is None else found.to("cpu"))
+            self._embedded[key] = torch.cat(features)
+        return self._embedded[key]
 
     def _check_size(self, layout: RowLayout) -> None:
         full = layout.full_size

@@ -3,6 +3,7 @@ the latent."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..common.images import match_batch
 from ..common.tiling import Tile
+from .frames import Frames
 from .view import Area
 
 Cond = dict[str, Any]
@@ -88,13 +90,19 @@ def _cut_model_cond(value: Any, tiles: Sequence[Tile], x: Tensor) -> Any:
     return value._copy_with(torch.cat([row.cond for row in rows]))
 
 
-def conds_in_tiles(conds: Sequence[Cond], tiles: Sequence[Tile], x: Tensor) -> list[Cond]:
-    """The entries that reach into a batch of tiles, cut to it. x: the whole latent."""
+def conds_in_tiles(
+    conds: Sequence[Cond], tiles: Sequence[Tile], x: Tensor, frames: Frames
+) -> list[Cond]:
+    """The entries that reach into a batch of tiles, cut to it. x: the whole latent of `frames`."""
+    place = repr((tuple(tiles), frames.indices))
     inside = []
     for cond in conds:
         cut = placed_in_tile(cond, tiles[0])
         if cut is None:
             continue
+        # Caches over the steps (EasyCache) are kept by it: each place needs one of its own, the
+        # same at every step.
+        cut["uuid"] = uuid.uuid5(cond["uuid"], place)
         if "mask" in cond:
             mask = cond["mask"][: x.shape[0]]
             rows = [match_batch(tile.crop(mask), x.shape[0], "the mask") for tile in tiles]

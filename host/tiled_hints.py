@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..common.tiling import Tile
+from .frames import Frames
 from .tiled_conds import Cond
 
 
@@ -54,34 +55,34 @@ class ForeignHints:
 
     def __init__(self) -> None:
         self._whole: dict[int, tuple[Tensor, list[Tensor]]] = {}
-        self._held: dict[tuple[int, tuple[Tile, ...]], dict[str, Any]] = {}
+        self._held: dict[tuple[int, tuple[Tile, ...], Frames], dict[str, Any]] = {}
 
     def clear(self) -> None:
         self._whole.clear()
         self._held.clear()
 
     @contextmanager
-    def cut(self, controls: Sequence[Any], tiles: Sequence[Tile], images: int) -> Iterator[None]:
-        """Inside, the controls hold what belongs to these tiles."""
+    def cut(self, controls: Sequence[Any], tiles: Sequence[Tile], frames: Frames) -> Iterator[None]:
+        """Inside, the controls hold what belongs to these tiles of these images."""
         saved: list[tuple[Any, dict[str, Any]]] = []
         try:
             for control in controls:
                 if control.cond_hint_original is None or _knows_tiles(control):
                     continue
                 saved.append((control, self._values(control)))
-                key = id(control), tuple(tiles)
+                key = id(control), tuple(tiles), frames
                 if key not in self._held:
-                    self._held[key] = self._part(control, tiles, images)
+                    self._held[key] = self._part(control, tiles, frames)
                 for name, value in self._held[key].items():
                     setattr(control, name, value)
             yield
             for control, _ in saved:
                 held = self._values(control)
-                if images * len(tiles) > 1 and "control_input" in held:
+                if len(frames.indices) * len(tiles) > 1 and "control_input" in held:
                     # An adapter's output has the rows of the call that made it, and the next one
                     # may have fewer (no negative prompt).
                     held["control_input"] = None
-                self._held[id(control), tuple(tiles)] = held
+                self._held[id(control), tuple(tiles), frames] = held
         finally:
             for control, values in saved:
                 for name, value in values.items():
@@ -90,7 +91,7 @@ class ForeignHints:
     def _values(self, control: Any) -> dict[str, Any]:
         return {name: getattr(control, name) for name in self.HELD if hasattr(control, name)}
 
-    def _part(self, control: Any, tiles: Sequence[Tile], images: int) -> dict[str, Any]:
+    def _part(self, control: Any, tiles: Sequence[Tile], frames: Frames) -> dict[str, Any]:
         factor = control.compression_ratio
         if control.vae is not None:
             factor *= control.vae.spacial_compression_encode()
@@ -107,9 +108,9 @@ class ForeignHints:
 
         def rows(whole: Tensor) -> Tensor:
             parts = [tile.scaled(factor).crop(whole) for tile in tiles]
-            if len(parts) == 1:
+            if len(parts) == 1 and frames.are_all:
                 return parts[0]
-            return torch.cat([comfy.utils.repeat_to_batch_size(part, images) for part in parts])
+            return torch.cat([frames.around(part) for part in parts])
 
         hint, masks = self._whole[id(control)]
         fresh = dict.fromkeys(self._values(control))

@@ -20,6 +20,8 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ..common.tiling import Tile, Weighting, normalized_weights, plan_tiles
+from .call_state import CallState
+from .frames import Frames
 from .memory import is_out_of_memory
 from .patching import SharedByClones
 from .report import announce, show, size_text
@@ -90,6 +92,7 @@ class TiledSampling(SharedByClones):
         """PREPARE_SAMPLING: the host reserves memory for one batch of tiles, not for the whole
         latent, and so leaves the weights on the device."""
         self.forget()  # an interrupted run may not have come to its end
+        _go_last(kw.get("model_options") or {})
         rows, *channels, height, width = shape
         tiles = self._plan.tiles(height, width)
         if len(tiles) == 1:
@@ -146,24 +149,57 @@ class TiledSampling(SharedByClones):
         tiles = self._plan.tiles(x.shape[-2], x.shape[-1])
         if len(tiles) == 1:
             return call(conds, x, timestep, model_options)
+        options = model_options.get("transformer_options", {})
+        frames = Frames.of(x.shape[0], options)
         weights = dict(zip(tiles, normalized_weights(tiles, self._plan.weighting), strict=True))
         controls = controls_of(conds)
         blended = [torch.zeros_like(x) for _ in conds]
         done = 0
-        for batch in tile_batches(tiles, conds, self._plan.batch):
+        alone = _caches_one_row(options) and sum(len(cond or ()) for cond in conds) > 1
+        for batch in tile_batches(tiles, conds, 1 if alone else self._plan.batch):
             mm.throw_exception_if_processing_interrupted()
-            inside = [cond and conds_in_tiles(cond, batch, x) for cond in conds]
+            inside = [cond and conds_in_tiles(cond, batch, x, frames) for cond in conds]
             rows = torch.cat([tile.crop(x) for tile in batch])
-            with self._hints.cut(controls, batch, x.shape[0]):
+            state = CallState(model_options)
+            with self._hints.cut(controls, batch, frames):
                 parts = call(
                     inside, rows, timestep.repeat(len(batch)), publish(model_options, *batch)
                 )
+            _check_guidance(state)
             for whole, part in zip(blended, parts, strict=True):
                 for tile, prediction in zip(batch, part.chunk(len(batch)), strict=True):
                     tile.crop(whole).add_(prediction * weights[tile].to(prediction))
             done += len(batch)
             show(f"Tile {done} of {len(tiles)} in this step", self.node_id)
         return blended
+
+
+def _go_last(model_options: Options) -> None:
+    """Puts the tiler behind all that runs around a step's call, whatever the order of nodes: what
+    acts once a step (EasyCache decides whether to skip it) must not act once a tile."""
+    wrappers = model_options.get("transformer_options", {}).get("wrappers", {})
+    around = wrappers.get(WrappersMP.CALC_COND_BATCH, {})
+    if TILED_SAMPLING_KEY in around:
+        others = {key: value for key, value in around.items() if key != TILED_SAMPLING_KEY}
+        own = {TILED_SAMPLING_KEY: around[TILED_SAMPLING_KEY]}
+        wrappers[WrappersMP.CALC_COND_BATCH] = others | own
+
+
+def _caches_one_row(options: Options) -> bool:
+    """Whether EasyCache is on and is that of 0.3.64: where a call has several prompts, it stops
+    with an error at more than one row for each."""
+    cache = options.get("easycache")
+    return hasattr(cache, "uuid_cache_diffs") and not hasattr(cache, "can_apply_cache_diff")
+
+
+def _check_guidance(state: CallState) -> None:
+    nodes = state.changed()
+    if nodes:
+        raise ValueError(
+            f"Tiled Restoration cannot cut {' and '.join(nodes)} into tiles: it keeps what the "
+            "network saw in one call, which is one tile, and applies it to the whole picture. "
+            "Remove it from the model, or choose a tile_size that holds the whole picture."
+        )
 
 
 def cell_of(model: Any) -> int:

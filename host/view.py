@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..common.images import match_batch
 from ..common.tiling import Tile
+from .frames import Frames, check_windows
 
 TILES_KEY = "diffusion_restoration_tile"
 """In `transformer_options`: the `Tile`s, in latent cells and of one size, that the present call works
@@ -58,29 +58,31 @@ class RowLayout:
     tiles: tuple[Tile, ...]
     areas: tuple[Area | None, ...]
     """One for each chunk, counted from the tile's corner."""
-    images: int
-    """Latents in the batch."""
+    frames: Frames
+    """Which images the rows of a chunk and tile are."""
     full_size: Size | None
     """The size of the whole latent; None where the call does not tell it: an area without tiles."""
 
     @classmethod
     def of(cls, x: Tensor, options: Options, areas: Sequence[Area | None]) -> RowLayout:
-        """x: the call's rows. options: its `transformer_options`."""
+        """x: the call's rows. options: its `transformer_options`. ValueError where context windows
+        cut the picture."""
+        check_windows(options)
         tiles = options.get(TILES_KEY, ())
         if tiles:
             full_size = tiles[0].full_height, tiles[0].full_width
         else:
             full_size = None if any(areas) else (x.shape[-2], x.shape[-1])
         images = x.shape[0] // (len(areas) * max(1, len(tiles)))
-        return cls(tiles, tuple(areas), images, full_size)
+        return cls(tiles, tuple(areas), Frames.of(images, options), full_size)
 
     def rows(self, part_of: Callable[[PicturePart], Tensor], name: str) -> Tensor:
         """All rows of something that belongs to the picture. part_of: a part of the picture ->
-        what belongs to it, one row for all images, or one each. name: for the error when the rows
-        do not go around."""
+        what belongs to it, one row for all images of the run, or one each. name: for the error
+        when the rows do not go around."""
         return torch.cat(
             [
-                match_batch(part_of(PicturePart(tile, area)), self.images, name)
+                self.frames.pick(part_of(PicturePart(tile, area)), name)
                 for area in self.areas
                 for tile in self.tiles or (None,)
             ]

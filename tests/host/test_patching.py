@@ -149,7 +149,7 @@ def test_the_size_of_the_latent_is_that_of_tiles_or_of_rows_without_areas() -> N
     assert RowLayout.of(x, {}, [None, (4, 4, 0, 0)]).full_size is None
     for areas in ([None], [(4, 4, 0, 0)]):
         assert RowLayout.of(x, inside, areas).full_size == (12, 20)
-    assert RowLayout.of(x, inside, [None]).images == 3
+    assert RowLayout.of(x, inside, [None]).frames.indices == (0, 1, 2)
 
 
 def test_rows_are_cut_by_chunk_then_tile_then_image() -> None:
