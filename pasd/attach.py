@@ -12,8 +12,9 @@ from torch.nn.functional import interpolate
 from ..common.images import from_mask
 from ..host.branch import BranchCall, BranchResult, ImageBranch, apply_branch, features_of
 from ..host.extra_blocks import Block, inner_options, tokens
-from ..host.masks import averaged, size_of
+from ..host.masks import averaged
 from ..host.patching import ModelCall, around_model_calls
+from ..host.view import Size
 from .config import PASDConfig
 from .networks import LightTransformer, PASDModel
 
@@ -107,11 +108,12 @@ class PixelContext:
         """Rows N C."""
         return self.transformer.context(self.residual)
 
-    def weighted(self, added: Tensor) -> Tensor:
-        """added: rows N C. What is left of it under the mask."""
+    def weighted(self, added: Tensor, size: Size) -> Tensor:
+        """added: rows N C, N = height x width of the stream's `size`, which patches may have made
+        smaller than the residual (Kohya's deep shrink). What is left of it under the mask."""
         if self.mask is None:
             return added
-        return added * tokens(averaged(self.mask, size_of(self.residual)))
+        return added * tokens(averaged(self.mask, size))
 
 
 def attach_light(patched: Any, identity: str) -> None:
@@ -139,7 +141,9 @@ def attach_light(patched: Any, identity: str) -> None:
         if found is None:
             return n
         block = found.transformer.transformer_blocks[extra["block_index"]]
-        return n + found.weighted(block(extra.pop(key) + n, found.tokens(), inner_options(extra)))
+        added = block(extra.pop(key) + n, found.tokens(), inner_options(extra))
+        height, width = extra["activations_shape"][-2:]
+        return n + found.weighted(added, (height, width))
 
     def run(executor: Any, call: ModelCall) -> Tensor:
         if features_of(call.options, identity):

@@ -684,6 +684,23 @@ def test_light_attends_with_the_stream_that_later_patches_leave(model, both, pla
     assert (found - eps(before, x, timesteps)).abs().mean() > 0.01, "PASD changes nothing"
 
 
+@pytest.mark.parametrize("after_skip", [True, False])
+def test_masks_follow_a_stream_that_deep_shrink_makes_smaller(model, pasd, after_skip) -> None:
+    from comfy_extras.nodes_model_downscale import PatchModelAddDownscale as Node
+
+    node = getattr(Node, "execute", None) or Node().patch
+    patched = node(model, 2, 1.6, 0.0, 1.0, after_skip, "bicubic", "bicubic")
+    shrunk = getattr(patched, "result", patched)[0]
+    whole = eps(applied(shrunk, pasd), *noisy())
+    assert (whole - eps(shrunk, *noisy())).abs().mean() > 0.01, "PASD changes nothing"
+    for value, expected in ((1.0, whole), (0.0, eps(shrunk, *noisy()))):
+        mask = torch.full((1, 7, 5), value)
+        assert torch.equal(eps(applied(shrunk, pasd, mask=mask), *noisy()), expected)
+    half = torch.arange(WIDTH).expand(1, HEIGHT, WIDTH) / WIDTH
+    found = eps(applied(shrunk, pasd, mask=half), *noisy())
+    assert found.isfinite().all() and not torch.allclose(found, whole)
+
+
 def test_attention_override_reaches_the_added_attention(model, pasd) -> None:
     """Sage attention and the like come as such an override."""
     calls: list[int] = []
