@@ -35,6 +35,7 @@ NODES = {
     "SamplerCustom": "自定义采样器",
     "SamplerCustomAdvanced": "自定义采样器（高级）",
     "SamplerEulerAncestral": "EulerAncestral采样器",
+    "SelfAttentionGuidance": "SAG自注意力引导",
     "UpscaleModelLoader": "加载放大模型",
     "VAEDecode": "VAE解码",
     "VAEDecodeTiled": "VAE解码（分块）",
