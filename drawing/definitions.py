@@ -63,3 +63,9 @@ def inputs_of(kind: str, definitions: Definitions) -> list[Input]:
             type_name = "COMBO" if isinstance(spec[0], list | tuple) else spec[0]
             found.append(Input(name, type_name, options, group == "optional"))
     return found
+
+
+def defaults_of(kind: str, definitions: Definitions) -> dict[str, Any]:
+    """What the widgets of a new node hold, of those that say it."""
+    described = inputs_of(kind, definitions)
+    return {each.name: each.options["default"] for each in described if "default" in each.options}

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import registry
 from ..common.recipe import Graph as Recipe
-from .definitions import Definitions, inputs_of
+from .definitions import Definitions, defaults_of, inputs_of
 
 Json = dict[str, Any]
 
@@ -69,11 +69,7 @@ class Graph:
         """A Restore node, or its recipe with the same settings; the node that gives the result."""
         if not self.all_nodes:
             return self.add(kind, **inputs)
-        defaults = {
-            each.name: each.options["default"]
-            for each in inputs_of(kind, self.definitions)
-            if each.is_widget
-        }
+        defaults = defaults_of(kind, self.definitions)
         return self.take(self.definitions[kind].graph(**defaults | inputs))
 
     def take(self, recipe: Recipe) -> Node:

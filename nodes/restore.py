@@ -165,6 +165,30 @@ WHERE = "Where to restore, painted on the photo. Not connected: everywhere."
 RESULT = "The restored photo, exactly the asked size."
 
 
+def _of_diffbir() -> list[io.Input]:
+    """What both nodes of DiffBIR begin with."""
+    return [
+        *_sockets(
+            "Stable Diffusion 2.1 (version v2), or DiffBIR's own base (v2.1)",
+            raw("CONTROL_NET", "control_net", tooltip="From Load DiffBIR ControlNet."),
+        ),
+        _version(
+            list(diffbir.VERSIONS),
+            "Of the control network. v2: 50 steps, cfg 4. v2.1: 10 steps, cfg 6, on a base "
+            "of its own.",
+        ),
+        *_dials(
+            2.0,
+            "It turns the control's strength, and above 0.5 blends the cleaned photo in; 1 "
+            "is that alone.",
+            "50, fast 20; v2.1: 10, fast 8",
+            231,
+            1024,
+            "wavelet",
+        ),
+    ]
+
+
 class RestoreWithDiffBIR(RestoreNode):
     """DiffBIR's two stages."""
 
@@ -188,24 +212,7 @@ class RestoreWithDiffBIR(RestoreNode):
                 "deblur",
             ],
             inputs=[
-                *_sockets(
-                    "Stable Diffusion 2.1 (version v2), or DiffBIR's own base (v2.1)",
-                    raw("CONTROL_NET", "control_net", tooltip="From Load DiffBIR ControlNet."),
-                ),
-                _version(
-                    list(diffbir.VERSIONS),
-                    "Of the control network. v2: 50 steps, cfg 4. v2.1: 10 steps, cfg 6, on a base "
-                    "of its own.",
-                ),
-                *_dials(
-                    2.0,
-                    "It turns the control's strength, and above 0.5 blends the cleaned photo in; 1 "
-                    "is that alone.",
-                    "50, fast 20; v2.1: 10, fast 8",
-                    231,
-                    1024,
-                    "wavelet",
-                ),
+                *_of_diffbir(),
                 raw(
                     "UPSCALE_MODEL",
                     "upscale_model",
@@ -237,24 +244,7 @@ class RestoreFacesWithDiffBIR(RestoreNode):
             "edge. A photo without a face is restored all the same.",
             search_aliases=["face restore", "old photo", "restore photo", "enhance", "portrait"],
             inputs=[
-                *_sockets(
-                    "Stable Diffusion 2.1 (version v2), or DiffBIR's own base (v2.1)",
-                    raw("CONTROL_NET", "control_net", tooltip="From Load DiffBIR ControlNet."),
-                ),
-                _version(
-                    list(diffbir.VERSIONS),
-                    "Of the control network. v2: 50 steps, cfg 4. v2.1: 10 steps, cfg 6, on a base "
-                    "of its own.",
-                ),
-                *_dials(
-                    2.0,
-                    "It turns the control's strength, and above 0.5 blends the cleaned photo in; 1 "
-                    "is that alone.",
-                    "50, fast 20; v2.1: 10, fast 8",
-                    231,
-                    1024,
-                    "wavelet",
-                ),
+                *_of_diffbir(),
                 raw(
                     "UPSCALE_MODEL",
                     "upscale_model",

@@ -92,7 +92,7 @@ def test_runs_to_an_image_of_exactly_the_asked_size(comfy, stages, name: str) ->
 
 def test_the_dial_goes_from_free_to_the_picture_of_stage_1(comfy, stages) -> None:
     def turned(fidelity: float) -> np.ndarray:
-        prompt = shipped("diffbir_v2_upscale", photo(comfy))
+        prompt = shipped("diffbir_v2_all_nodes", photo(comfy))
         (dial,) = (n for n in prompt.values() if n["class_type"] == "RestorationFidelity")
         dial["inputs"]["fidelity"] = fidelity
         return run(comfy, prompt).astype(int)

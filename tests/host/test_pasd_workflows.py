@@ -7,7 +7,6 @@ time: the number of steps and the least size to work at.
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,11 +17,12 @@ from PIL import Image
 
 from restoration.tests.host.pasd_networks import base_model, networks, sd15
 from restoration.tests.host.workflow_runs import (
-    API,
     HEIGHT,
     WIDTH,
     Blocks,
     TinyText,
+    as_shipped,
+    opened,
     photo,
     replaced_loaders,
     run,
@@ -98,6 +98,12 @@ def inputs_of(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
     return node["inputs"]
 
 
+def working_size(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Of several Prepare Restoration the one that the network sees."""
+    number, _ = inputs_of(prompt, "PACAControlApply")["image"]
+    return prompt[number]["inputs"]
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_runs_to_an_image_of_exactly_the_asked_size(comfy, loaded, name: str) -> None:
     image = run(comfy, shipped(name, photo(comfy)))
@@ -107,20 +113,20 @@ def test_runs_to_an_image_of_exactly_the_asked_size(comfy, loaded, name: str) ->
 
 
 @pytest.mark.parametrize("name", AUTHORS)
-def test_settings_are_the_authors(name: str) -> None:
-    prompt = json.loads((API / f"{name}.json").read_text("utf-8"))
+def test_settings_are_the_authors(comfy, name: str) -> None:
+    prompt = opened(as_shipped(name))
     sdxl = name == "pasd_sdxl_upscale"
     found = (
         inputs_of(prompt, "BasicScheduler" if sdxl else "RestorationSigmas")["steps"],
         inputs_of(prompt, "CFGGuider")["cfg"],
         inputs_of(prompt, "PACAControlApply")["strength"],
-        inputs_of(prompt, "RestorationPrepare")["min_side"],
+        working_size(prompt)["min_side"],
         inputs_of(prompt, "LREmbeddedNoise")["start"],
         inputs_of(prompt, "KSamplerSelect" if sdxl else "RestorationSampler")["sampler_name"],
     )
     assert found == AUTHORS[name]
     assert inputs_of(prompt, "LREmbeddedNoise")["added_noise_level"] == 900
-    assert inputs_of(prompt, "RestorationPrepare")["multiple"] == 8
+    assert working_size(prompt)["multiple"] == 8
     files = inputs_of(prompt, "PASDLoader")
     release = files["unet_name"].removesuffix("/unet/diffusion_pytorch_model.safetensors")
     assert files["control_net_name"].startswith(f"{release}/controlnet/")

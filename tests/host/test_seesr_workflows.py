@@ -8,22 +8,22 @@ every setting but two that cost time: the number of steps and the least size to 
 from __future__ import annotations
 
 import asyncio
-import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from restoration.tests.host.networks import tiny_vae
 from restoration.tests.host.seesr_networks import base_model, networks, tag_list, tiny_tagger
 from restoration.tests.host.workflow_runs import (
-    API,
     HEIGHT,
     STEPS,
     WIDTH,
-    Blocks,
     Server,
     TinyText,
+    as_shipped,
+    opened,
     photo,
     replaced_loaders,
     run,
@@ -39,7 +39,11 @@ NEGATIVE = "dotted, noise, blur, lowres, smooth"
 @pytest.fixture(scope="module")
 def tiny(comfy) -> SimpleNamespace:
     return SimpleNamespace(
-        own=base_model(), turbo=base_model(seed=5), seesr=networks(), dape=tiny_tagger()
+        own=base_model(),
+        turbo=base_model(seed=5),
+        seesr=networks(),
+        dape=tiny_tagger(),
+        vae=tiny_vae(),
     )
 
 
@@ -50,7 +54,7 @@ def loaded(comfy, tiny):
 
     def base(file: str) -> tuple:
         asked.append(file)
-        return tiny.turbo if "turbo" in file else None, TinyText(), Blocks()
+        return tiny.turbo if "turbo" in file else None, TinyText(), tiny.vae
 
     def seesr(file: str) -> tuple:
         asked.append(file)
@@ -75,7 +79,7 @@ def node(prompt: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def file(name: str) -> dict[str, Any]:
-    return json.loads((API / f"{name}.json").read_text("utf-8"))
+    return opened(as_shipped(name))
 
 
 @pytest.mark.parametrize("name", UPSCALE)
@@ -101,7 +105,7 @@ def test_runs_to_an_image_four_times_the_size_with_the_authors_texts(comfy, load
         ("seesr_turbo_upscale", "seesr_turbo", 2, 1, 256),
     ],
 )
-def test_settings_are_the_authors(name, schedule, steps, cfg, overlap) -> None:
+def test_settings_are_the_authors(comfy, name, schedule, steps, cfg, overlap) -> None:
     """Specification, sections 3 to 6."""
     prompt = file(name)
     sigmas, prepare = node(prompt, "RestorationSigmas"), node(prompt, "RestorationPrepare")
@@ -129,7 +133,7 @@ def test_the_tagger_sees_the_photo_and_the_network_the_enlarged_one(comfy, name)
     kinds = {number: each["class_type"] for number, each in prompt.items()}
     assert kinds[node(prompt, "DAPETagger")["image"][0]] == "LoadImage"
     assert kinds[node(prompt, "SeeSRControlApply")["image"][0]] == "RestorationPrepare"
-    assert kinds[node(prompt, "VAEEncode")["pixels"][0]] == "RestorationPrepare"
+    assert kinds[node(prompt, "TiledVAEEncodeExact")["pixels"][0]] == "RestorationPrepare"
 
 
 def test_turbo_puts_seesr_on_the_users_base(loaded) -> None:

@@ -4,6 +4,7 @@ loaders would read: everything else is the file's."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -90,11 +91,10 @@ def replaced_loaders(
     loaders: {node id: (its input with the file name, output types, file name -> outputs)}.
     Further inputs of a loader are accepted and passed over.
     """
-    from restoration.drawing.definitions import host_definitions
-
+    definitions = _definitions()  # loading core's extra nodes fills the table: before it is copied
     table = comfy.nodes.NODE_CLASS_MAPPINGS
     before = dict(table)
-    table.update(host_definitions())
+    table.update(definitions)
     for kind, (name, types, load) in loaders.items():
         inputs = {
             group: {key: ("*" if key != name else "STRING", {}) for key in entries}
@@ -166,14 +166,63 @@ def photo(comfy, faces: int = 0) -> str:
     return name
 
 
-def shipped(name: str, image: str) -> dict[str, Any]:
+@functools.cache
+def _definitions() -> dict[str, Any]:
+    from restoration.drawing.definitions import host_definitions
+
+    return host_definitions()
+
+
+def as_shipped(name: str, image: str = "example.png") -> dict[str, Any]:
+    """The file, with a picture chosen."""
     prompt = json.loads((API / f"{name}.json").read_text("utf-8"))
     for node in prompt.values():
         if node["class_type"] == "LoadImage":
             node["inputs"]["image"] = image
+    return prompt
+
+
+def opened(prompt: dict[str, Any]) -> dict[str, Any]:
+    """With every Restore node replaced by the nodes of its recipe."""
+    from restoration.drawing.definitions import defaults_of
+    from restoration.nodes.restore import NODES
+
+    kinds = {each.define_schema().node_id: each for each in NODES}
+    found: dict[str, Any] = {}
+    results = {}
+    for number, node in prompt.items():
+        if node["class_type"] not in kinds:
+            found[number] = node
+            continue
+        graph = kinds[node["class_type"]].graph(**node["inputs"])
+        for name, each in graph.items():
+            defaults = defaults_of(each["class_type"], _definitions())
+            inside = {
+                key: [f"{number} {value[0]}", value[1]]
+                if isinstance(value, list) and value[0] in graph
+                else value
+                for key, value in each["inputs"].items()
+            }
+            found[f"{number} {name}"] = {
+                "class_type": each["class_type"],
+                "inputs": defaults | inside,
+                "_meta": each.get("_meta", {"title": name}),
+            }
+        results[number] = f"{number} {next(reversed(graph))}"
+    for node in found.values():
+        for key, value in node["inputs"].items():
+            if isinstance(value, list) and value[0] in results:
+                node["inputs"][key] = [results[value[0]], value[1]]
+    return found
+
+
+def shipped(name: str, image: str) -> dict[str, Any]:
+    """The file with its Restore nodes opened, in few steps on a small picture."""
+    prompt = opened(as_shipped(name, image))
+    for node in prompt.values():
         if "steps" in node["inputs"]:
             node["inputs"]["steps"] = STEPS
-        if "min_side" in node["inputs"]:
+        if node["inputs"].get("min_side"):
             assert node["inputs"]["min_side"] >= 512
             node["inputs"]["min_side"] = 64
     return prompt

@@ -1,0 +1,239 @@
+"""The Restore nodes: a whole method as one node, by ComfyUI's own executor.
+
+Loaders are replaced by tiny real networks, as in the tests of the workflows; the recipes keep all
+their settings but the number of steps and the least size to work at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from restoration.tests.golden import seeded
+from restoration.tests.golden.runners_diffbir import control_config
+from restoration.tests.host import pasd_networks, seesr_networks
+from restoration.tests.host.networks import SMALL, ldm_unet_config, tiny_vae, unet_model
+from restoration.tests.host.workflow_runs import (
+    HEIGHT,
+    WIDTH,
+    Server,
+    TinyText,
+    as_shipped,
+    opened,
+    photo,
+    replaced_loaders,
+    run,
+    stage1,
+)
+
+pytestmark = pytest.mark.host
+
+WORKFLOWS = {
+    "diffbir_v2_upscale": "RestoreWithDiffBIR",
+    "diffbir_v2.1_upscale": "RestoreWithDiffBIR",
+    "diffbir_face": "RestoreFacesWithDiffBIR",
+    "pasd_upscale": "RestoreWithPASD",
+    "pasd_colorization": "RestoreWithPASD",
+    "seesr_upscale": "RestoreWithSeeSR",
+}
+
+
+@pytest.fixture(scope="module")
+def tiny(comfy) -> SimpleNamespace:
+    from restoration.diffbir.keys import layout
+    from restoration.diffbir.load import diffbir_control
+
+    config = control_config(SMALL)
+    weights = seeded.state_dict(11, layout(config))
+    return SimpleNamespace(
+        vae=tiny_vae(),
+        bases={
+            "diffbir": unet_model(ldm_unet_config(SMALL)),
+            "diffbir_v2.1": unet_model(ldm_unet_config(SMALL), prediction="v", zsnr=True),
+            "pasd": pasd_networks.base_model(pasd_networks.sd15()),
+            "seesr": seesr_networks.base_model(),
+        },
+        control=diffbir_control({k: torch.from_numpy(v) for k, v in weights.items()}, config),
+        pasd=pasd_networks.networks(pasd_networks.sd15()),
+        seesr=seesr_networks.networks(),
+        dape=seesr_networks.tiny_tagger(),
+    )
+
+
+@pytest.fixture
+def workflow(comfy, tiny, monkeypatch):
+    """Gives shipped workflows in two steps on a small picture; the Restore node's inputs are
+    given beside them."""
+    from restoration.diffbir import recipe as diffbir
+    from restoration.pasd import recipe as pasd
+
+    monkeypatch.setattr(diffbir, "MIN_SIDE", 64)
+    for version in pasd.VERSIONS.values():
+        monkeypatch.setitem(vars(version), "min_side", 64)
+    which: list[str] = []
+
+    def base(file: str) -> tuple:
+        (name,) = which
+        key = "diffbir_v2.1" if "v2.1" in name else name.partition("_")[0]
+        return tiny.bases[key], TinyText(), tiny.vae
+
+    loaders = {
+        "CheckpointLoaderSimple": ("ckpt_name", ("MODEL", "CLIP", "VAE"), base),
+        "UpscaleModelLoader": (
+            "model_name",
+            ("UPSCALE_MODEL",),
+            lambda file: (stage1(4 if file == "BSRNet.pth" else 1),),
+        ),
+        "DiffBIRControlLoader": (
+            "control_net_name",
+            ("CONTROL_NET",),
+            lambda file: (tiny.control,),
+        ),
+        "PASDLoader": ("unet_name", ("PASD_MODEL",), lambda file: (tiny.pasd,)),
+        "SeeSRLoader": (
+            "unet_name",
+            ("SEESR_MODEL", "MODEL"),
+            lambda file: (tiny.seesr, tiny.bases["seesr"]),
+        ),
+        "DAPELoader": ("ram_name", ("DAPE_MODEL",), lambda file: (tiny.dape,)),
+    }
+
+    def load(name: str, picture: str = "", **inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        which[:] = [name]
+        prompt = as_shipped(name, picture or photo(comfy, 2 * ("face" in name)))
+        (node,) = (n for n in prompt.values() if n["class_type"].startswith("Restore"))
+        node["inputs"] |= {"steps": 2, "upscale_by": 1.0, **inputs}
+        return prompt, node["inputs"]
+
+    with replaced_loaders(comfy, loaders):
+        yield load
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_the_node_gives_the_pixels_of_its_recipe(comfy, workflow, name) -> None:
+    more = {"tile_size": 256} if name == "pasd_upscale" else {}
+    prompt, _ = workflow(name, prompt="a cat", speed="fast", fidelity=0.6, **more)
+    one = run(comfy, prompt)
+    assert one.std() > 1
+    assert (one == run(comfy, opened(prompt))).all()
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_recipes_give_every_required_input_of_every_node(comfy, workflow, name) -> None:
+    from restoration.drawing.definitions import inputs_of
+
+    for speed in ("authors", "fast"):
+        prompt, _ = workflow(name, speed=speed, tile_size=512)
+        for number, node in opened(prompt).items():
+            kind = comfy.nodes.NODE_CLASS_MAPPINGS[node["class_type"]]
+            described = inputs_of(node["class_type"], {node["class_type"]: kind})
+            required = {each.name for each in described if not each.optional}
+            assert required <= set(node["inputs"]), number
+            assert set(node["inputs"]) <= {each.name for each in described}, number
+
+
+class Reports(Server):
+    """Which nodes began, as the front end is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: list[tuple[str, str]] = []
+
+    def send_sync(self, event: str, data: Any, sid: Any = None) -> None:
+        if event == "executing" and data["node"]:
+            self.began.append((data["node"], data["display_node"]))
+
+
+def executed(executor: Any, prompt: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """({nodes inside that ran, by their recipe's names}, {what the front end shows as running})."""
+    import execution
+
+    executor.server.began.clear()
+    executor.server.client_id = "someone"
+    _, _, outputs, _ = asyncio.run(execution.validate_prompt("0", prompt, None))
+    executor.execute(prompt, "0", {}, outputs)
+    assert executor.success, executor.status_messages
+    began = executor.server.began
+    return {node.rpartition(".")[2] for node, _ in began if "." in node}, {
+        shown for node, shown in began if "." in node
+    }
+
+
+def test_inner_results_are_kept_and_the_outer_node_is_shown(comfy, workflow) -> None:
+    import execution
+
+    try:
+        executor: Any = execution.PromptExecutor(Reports(), cache_args={"lru": 0, "ram": 0})
+    except TypeError:
+        executor = execution.PromptExecutor(
+            Reports(),
+            cache_type=execution.CacheType.CLASSIC,
+            cache_size=0,  # pyright: ignore
+        )
+    prompt, inputs = workflow("diffbir_v2_upscale")
+    (number,) = (k for k, n in prompt.items() if n["class_type"] == "RestoreWithDiffBIR")
+    first, shown = executed(executor, prompt)
+    assert {"clean", "prepare", "latent", "control", "sampled", "decoded", "finish"} <= first
+    assert shown == {number}
+    assert executed(executor, prompt)[0] == set()
+    inputs["color_correction_method"] = "adain"
+    assert executed(executor, prompt)[0] == {"finish"}
+    inputs["seed"] = 5
+    assert executed(executor, prompt)[0] == {"start", "sampled", "decoded", "finish"}
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_transparent_photo_comes_back_transparent(comfy, workflow, name) -> None:
+    """But where what is transparent is what the mask editor paints: the faces to restore."""
+    folder = comfy.folder_paths.get_input_directory()
+    pixels = np.random.default_rng(2).integers(0, 255, (HEIGHT, WIDTH, 4)).astype(np.uint8)
+    pixels[..., 3] = 255
+    pixels[:8, :, 3] = 0
+    Image.fromarray(pixels).save(f"{folder}/transparent.png")
+    prompt, inputs = workflow(name, "transparent.png")
+    if name == "diffbir_face":
+        inputs["transparency"] = inputs.pop("mask")
+        inputs["mask"] = ["painted", 0]
+        prompt["painted"] = {
+            "class_type": "SolidMask",
+            "inputs": {"value": 1.0, "width": WIDTH, "height": HEIGHT},
+        }
+    image = run(comfy, prompt)
+    assert image.shape == (HEIGHT, WIDTH, 4)
+    assert (image[:6, :, 3] == 0).all() and (image[10:, :, 3] == 255).all()
+
+
+def test_only_the_painted_part_is_restored(comfy, workflow) -> None:
+    """An all-black mask is the plain model's picture, an all-white one that without a mask."""
+    prompt, inputs = workflow("pasd_upscale")
+    everywhere = run(comfy, prompt)
+
+    def masked(value: float) -> np.ndarray:
+        inputs["mask"] = ["painted", 0]
+        prompt["painted"] = {
+            "class_type": "SolidMask",
+            "inputs": {"value": value, "width": WIDTH, "height": HEIGHT},
+        }
+        return run(comfy, prompt)
+
+    assert (masked(1.0) == everywhere).all()
+    nowhere = masked(0.0)
+    assert (nowhere != everywhere).any()
+    applied = opened(prompt)
+    (control,) = (n["inputs"] for n in applied.values() if n["class_type"] == "PACAControlApply")
+    control["strength"] = 0.0
+    assert (run(comfy, applied) == nowhere).all()
+
+
+def test_a_tile_that_is_too_small_is_refused_by_name(comfy, workflow) -> None:
+    prompt, inputs = workflow("pasd_upscale", tile_size=64)
+    with pytest.raises(AssertionError, match="`tile_size` is 64; tiles need at least 256"):
+        run(comfy, prompt)
+    inputs["tile_size"] = 0
+    run(comfy, prompt)
