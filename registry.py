@@ -58,6 +58,11 @@ def files() -> dict[str, WeightFile]:
     return {file.name: file for method in methods() for file in method.files}
 
 
+def pages() -> tuple[str, ...]:
+    """Addresses beside those of the files, each once."""
+    return tuple(dict.fromkeys(page for method in methods() for page in method.pages))
+
+
 def signatures() -> tuple[Signature, ...]:
     """What weights look like, the methods' own before the generic ones."""
     own = (signature for method in methods() for signature in method.signatures)

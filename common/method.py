@@ -64,6 +64,8 @@ class Method:
     usual: tuple[str, ...] = ()
     """Names of the files, also of other methods, that its usual workflow needs; empty: all of its
     own."""
+    pages: tuple[str, ...] = ()
+    """Addresses beside those of its files that its errors and the docs name."""
     signatures: tuple[Signature, ...] = ()
     """What its files look like, whole or not."""
     recognize: Recognize | None = None

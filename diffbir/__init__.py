@@ -6,7 +6,7 @@ from ..common.sampling import embedded_picture, spaced_ddpm, without_noise
 from ..common.schedule import Schedule
 from ..common.state_dict import Signature
 from .degradation import PRESETS
-from .keys import EXPECTED, recognize
+from .keys import EXPECTED, PAGE, recognize
 from .prompts import PROMPTS
 from .sampling import (
     ddim_timesteps,
@@ -36,6 +36,7 @@ METHOD = Method(
         ),
     ),
     usual=(SD21.name, "v2.pth", "BSRNet.pth"),
+    pages=(PAGE,),
     signatures=(
         Signature(
             ("control_model.zero_convs.", "preprocess_model."),

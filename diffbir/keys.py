@@ -36,9 +36,10 @@ VERSIONS = {
 """Published names: the files have the same keys and shapes, so only the name tells."""
 
 EXPECTED = "the DiffBIR control network"
+PAGE = "https://huggingface.co/lxq007/DiffBIR-v2"
 ADVICE = (
     "Get v2.pth, v1_general.pth, v1_face.pth or DiffBIR_v2.1.pt from "
-    "https://huggingface.co/lxq007/DiffBIR-v2 and put it into models/controlnet."
+    f"{PAGE} and put it into models/controlnet."
 )
 
 

@@ -11,12 +11,8 @@ from torch import Tensor
 
 from ..common.resample import resize
 from ..host.folders import find_restoration_file, restoration_folder
+from . import YUNET
 
-YUNET = "face_detection_yunet_2023mar.onnx"
-YUNET_URL = (
-    "https://huggingface.co/opencv/face_detection_yunet/resolve/main/"
-    "face_detection_yunet_2023mar.onnx"
-)
 INSTEAD = (
     "Or do without a detector: paint over the faces in a mask and connect it to `mask`, one blot a "
     "face."
@@ -37,11 +33,11 @@ def load_yunet(confidence: float) -> Any:
             "Finding faces needs OpenCV, which is not installed. Install it into ComfyUI's Python "
             "with: python -m pip install opencv-python-headless. " + INSTEAD
         ) from error
-    path = find_restoration_file(YUNET)
+    path = find_restoration_file(YUNET.name)
     if path is None:
         raise FileNotFoundError(
-            f"Finding faces needs the file {YUNET} (0.2 MB) in {restoration_folder()}. "
-            f"Get it from {YUNET_URL} . {INSTEAD}"
+            f"Finding faces needs the file {YUNET.name} (0.2 MB) in {restoration_folder()}. "
+            f"Get it from {YUNET.url} . {INSTEAD}"
         )
     # Read here: OpenCV cannot open a path with other than Latin letters on every system.
     content = np.fromfile(path, np.uint8)
@@ -52,7 +48,7 @@ def load_yunet(confidence: float) -> Any:
     except cv2.error as error:
         raise ValueError(
             f"{path} ({len(content)} bytes) is not the YuNet face detector. Delete it and "
-            f"get {YUNET} (232589 bytes) from {YUNET_URL} . {INSTEAD}"
+            f"get {YUNET.name} (232589 bytes) from {YUNET.url} . {INSTEAD}"
         ) from error
 
 

@@ -6,7 +6,7 @@ from ..common.sampling import without_noise
 from ..common.schedule import Schedule
 from ..common.state_dict import Signature
 from .degradation import PRESETS
-from .keys import CONTROL_EXPECTED, UNET_EXPECTED, recognize
+from .keys import CONTROL_EXPECTED, PAGE, UNET_EXPECTED, recognize
 from .prompts import PROMPTS
 from .sampling import twice_noised, unipc, unipc_timesteps
 
@@ -55,6 +55,7 @@ METHOD = Method(
         SD15.name,
         *(f"pasd/checkpoint-100000/{part}/{FILE}" for part in ("unet", "controlnet")),
     ),
+    pages=(PAGE,),
     signatures=(
         Signature(
             ("controlnet_cond_embedding.to_rgbs.",),

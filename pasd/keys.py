@@ -40,8 +40,9 @@ ENCODER_MARKS = ("to_rgbs.", "preprocesser.")
 
 UNET_EXPECTED = "the UNet of PASD"
 CONTROL_EXPECTED = "the control network of PASD"
+PAGE = "https://huggingface.co/yangtao9009/PASD"
 ADVICE = (
-    "Get a release from https://huggingface.co/yangtao9009/PASD (or PASD-SDXL) and put its folder "
+    f"Get a release from {PAGE} (or PASD-SDXL) and put its folder "
     "into models/restoration: unet_name is unet/diffusion_pytorch_model of it, control_net_name "
     "is controlnet/diffusion_pytorch_model."
 )

@@ -5,7 +5,7 @@ from ..common.method import Method, WeightFile
 from ..common.sampling import embedded_picture, spaced_ddpm
 from ..common.schedule import Schedule
 from ..common.state_dict import Signature
-from .keys import CONTROL_EXPECTED, UNET_EXPECTED, recognize
+from .keys import CONTROL_EXPECTED, PAGE, UNET_EXPECTED, recognize
 from .prompts import PROMPTS
 from .sampling import leading_timesteps, trailing_timesteps
 
@@ -47,6 +47,7 @@ METHOD = Method(
         "ram_swin_large_14m.pth",
         "DAPE.pth",
     ),
+    pages=(PAGE,),
     signatures=(
         Signature(
             ("controlnet_cond_embedding.", "image_attentions."),

@@ -24,8 +24,9 @@ ADDED = ".image_attentions."
 
 UNET_EXPECTED = "the UNet of SeeSR"
 CONTROL_EXPECTED = "the control network of SeeSR"
+PAGE = "https://github.com/cswry/SeeSR"
 ADVICE = (
-    "Get the folder seesr from the releases that https://github.com/cswry/SeeSR names and put it "
+    f"Get the folder seesr from the releases that {PAGE} names and put it "
     "into models/restoration: unet_name is unet/diffusion_pytorch_model.safetensors of it, "
     "control_net_name is controlnet/diffusion_pytorch_model.safetensors."
 )

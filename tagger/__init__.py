@@ -3,7 +3,8 @@
 from ..common.bases import HF
 from ..common.method import Method, WeightFile
 from ..common.state_dict import Signature
-from .keys import DAPE_FILE, RAM_FILE, recognize
+from .config import CAPTIONER_URL, CLASSIFIER_URL, DETECTOR_URL
+from .keys import DAPE_FILE, DAPE_PAGE, RAM_FILE, RAM_PAGE, recognize
 
 METHOD = Method(
     name="tagger",
@@ -24,6 +25,7 @@ METHOD = Method(
             "Apache-2.0",
         ),
     ),
+    pages=(RAM_PAGE, DAPE_PAGE, CLASSIFIER_URL, DETECTOR_URL, CAPTIONER_URL),
     signatures=(
         Signature(
             ("visual_encoder.", ".lora_A"), "SeeSR's DAPE, a LoRA for RAM", expected=DAPE_FILE

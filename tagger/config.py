@@ -11,6 +11,11 @@ TAG_LISTS = {
 """sha256 of the lists that RAM is published with, one line for each row of `label_embed`: names, and
 the probability above which each counts as seen. They lie beside this file."""
 
+CLASSIFIER_URL = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
+DETECTOR_URL = "https://huggingface.co/hustvl/yolos-tiny"
+CAPTIONER_URL = "https://huggingface.co/Salesforce/blip-image-captioning-base"
+"""What else can put a picture into words; no shipped workflow needs it."""
+
 EMBED_WIDTH = 512
 """Width of the image embeddings, in the tagger and in every RCA."""
 

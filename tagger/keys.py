@@ -22,13 +22,11 @@ DECODER_NAMES = ("tagging_head.", "vision_multi.")
 """Ours and the class's, and the one of the published RAM file."""
 RAM_FILE, DAPE_FILE = "RAM", "DAPE"
 """What errors call them."""
-RAM_ADVICE = (
-    "Get ram_swin_large_14m.pth from https://huggingface.co/spaces/xinyu1205/recognize-anything "
-    "and put it into models/restoration."
-)
+RAM_PAGE = "https://huggingface.co/spaces/xinyu1205/recognize-anything"
+DAPE_PAGE = "https://github.com/cswry/SeeSR"
+RAM_ADVICE = f"Get ram_swin_large_14m.pth from {RAM_PAGE} and put it into models/restoration."
 DAPE_ADVICE = (
-    "Get DAPE.pth from the releases that https://github.com/cswry/SeeSR names and put it into "
-    "models/restoration."
+    f"Get DAPE.pth from the releases that {DAPE_PAGE} names and put it into models/restoration."
 )
 LORA_RANK = 8
 LORA_SCALE = 1 / LORA_RANK

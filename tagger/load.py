@@ -27,7 +27,7 @@ from ..host.folders import (
     restoration_folder,
 )
 from ..host.loading import managed, model_files, read_file
-from .config import RAM, TaggerConfig
+from .config import CAPTIONER_URL, CLASSIFIER_URL, DETECTOR_URL, RAM, TaggerConfig
 from .keys import dape_pairs, merge_dape, ram_weights
 from .ram import Tagger, tagger_input
 from .tags import TagList, read_tag_list
@@ -84,9 +84,6 @@ def build_tagger(
 
 
 NONE = "none"
-CLASSIFIER_URL = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
-DETECTOR_URL = "https://huggingface.co/hustvl/yolos-tiny"
-CAPTIONER_URL = "https://huggingface.co/Salesforce/blip-image-captioning-base"
 BEAMS, CAPTION_TOKENS = 3, 30
 """How the library behind PASD's BLIP searches for a caption."""
 LOCAL = {"local_files_only": True, "trust_remote_code": False}

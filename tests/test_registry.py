@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import restoration
 from restoration import registry
 from restoration.common.state_dict import UnknownWeightsError
 
+ROOT = Path(restoration.__path__[0])
 TOY = """
 from restoration.common.degradation import FirstOrder
 from restoration.common.method import Method, WeightFile
@@ -116,3 +118,15 @@ def test_published_digests_and_sizes_are_plausible() -> None:
     for file in registry.files().values():
         assert file.url.startswith("https://") and file.size > 0 and file.license, file.name
         assert not file.sha256 or len(file.sha256) == 64
+
+
+def test_every_address_that_the_code_of_a_method_names_is_in_the_table() -> None:
+    """So that `python -m tools addresses` asks it."""
+    table = [*registry.pages(), *(f.url for f in registry.files().values())]
+    for method in registry.METHODS:
+        for path in (ROOT / method).rglob("*.py"):
+            if path.name == "__init__.py":  # which is the table
+                continue
+            for address in re.findall(r"https://[\w./-]+", path.read_text("utf-8")):
+                known = address in table or address.startswith("https://arxiv.org/")
+                assert known, f"{path.relative_to(ROOT)} names {address}: state it in METHOD.pages"

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...registry import files
@@ -169,28 +169,43 @@ def check_needs(client: ComfyClient, job: Job, workflow: str) -> None:
         raise UsageError(
             f"The server does not know {', '.join(lacking)}: install the node packs they belong to."
         )
-    missing = list(dict.fromkeys(_missing_files(job, known)))
-    if missing:
+    lacks = list(_missing_files(job, known))
+    sentences = [
+        f"The server has {other} in place of {name}: add {shlex.join(['--set', f'{place}={other}'])}."
+        for place, name, other in lacks
+        if other
+    ]
+    if missing := list(dict.fromkeys(name for _, name, other in lacks if not other)):
         found = find_shipped(workflow)
         whole = found is not None and found.models.issuperset(missing)
         names = [found.name] if found and whole else missing
-        raise UsageError(
+        sentences.append(
             f"The server has no {', '.join(missing)}. Where ComfyUI runs, python -m tools get "
             f"{shlex.join(names)} fetches what is missing."
         )
+    if sentences:
+        raise UsageError("\n".join(sentences))
 
 
-def _missing_files(job: Job, known: Mapping[str, Any]) -> Iterator[str]:
-    """The published files that the workflow chooses and the server does not offer."""
+def _missing_files(job: Job, known: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(`node.input`, file, another format of it or another place that the server offers) of every
+    published file that the workflow chooses and the server does not have under that name."""
     published = files()
-    for spec in job.prompt.values():
+    for node, spec in job.prompt.items():
         inputs = known[spec["class_type"]].get("input", {})
         described = {**inputs.get("required", {}), **inputs.get("optional", {})}
         for name, value in spec["inputs"].items():
             if isinstance(value, str) and value in published and name in described:
                 offered = _choices(described[name])
                 if offered is not None and value not in offered:
-                    yield value
+                    yield f"{node}.{name}", value, _like(value, offered)
+
+
+def _like(name: str, offered: Sequence[str]) -> str:
+    """The same file in another format or in a folder; empty: there is none."""
+    stem = PurePosixPath(name).with_suffix("").parts
+    stems = ((each, PurePosixPath(each).with_suffix("").parts) for each in offered)
+    return next((each for each, parts in stems if parts[-len(stem) :] == stem), "")
 
 
 def _choices(described: Any) -> list[str] | None:

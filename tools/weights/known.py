@@ -21,10 +21,9 @@ from ...common.state_dict import (
     unwrapped,
 )
 from ...common.text import first_sentence
+from ...faces import YUNET
 from ...tagger.config import TAG_LISTS
 from ..files import sha256
-
-YUNET = "face_detection_yunet_2023mar.onnx"
 
 
 def other_file(path: Path) -> Found | None:
@@ -41,7 +40,7 @@ def other_file(path: Path) -> Found | None:
         )
         what = "thresholds for RAM's tags" if "threshold" in path.name else "RAM's list of tags"
         found = Found("seesr", "published", what, "whole", "restoration", {}, problem=problem)
-    elif path.name == YUNET:
+    elif path.name == YUNET.name:
         note = "known by its name; what is in it shows when OpenCV loads it"
         found = Found(
             "faces", "2023mar", "YuNet, which finds faces", "whole", "restoration", {},

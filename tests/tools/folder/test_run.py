@@ -401,8 +401,11 @@ def test_missing_files_are_named_with_what_fetches_them(
     said = capsys.readouterr().err
     assert "The server has no v2.pth. Where ComfyUI runs, python -m tools get v2.pth" in said
     assert "mine.pth" not in said and "pasd" not in said
-    fake.inputs["Negative"]["input"]["required"]["net"] = offered("v2.pth")
-    assert run(photos) == 0
+    inputs["net"] = offered("nets/v2.safetensors")
+    assert run(photos) == 2 and not fake.prompts
+    said = capsys.readouterr().err
+    assert "has nets/v2.safetensors in place of v2.pth: add --set 2.net=nets/v2.saf" in said
+    assert run(photos, "--set", "2.net=nets/v2.safetensors") == 0
 
 
 # On a terminal

@@ -108,6 +108,10 @@ def test_slim_files_of_pasd_make_the_same_network(models, variant, ending) -> No
     assert saved["unet"] > 0 and saved["controlnet"] == 0
     names = [f"release/{part}/diffusion_pytorch_model.{ending}" for part in ("unet", "controlnet")]
     ours, theirs = load_pasd(*names), pasd_model(unet, control)
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        features = [each.encoder.model(picture) for each in (ours, theirs)]
+    torch.testing.assert_close(*features, rtol=0, atol=0)
     for part in ("encoder", "control", "attention"):
         loaded, expected = (weights_of(getattr(each, part)) for each in (ours, theirs))
         assert loaded.keys() == expected.keys()

@@ -19,10 +19,11 @@ from ..installed import add_place_options, folders_of
 from ..slim import slim
 from .addresses import Hosts, all_of
 from .download import Progress
-from .errors import DiskError, FetchError
+from .errors import DiskError, FetchError, InTheWayError
 from .fetch import Fetcher
+from .place import as_it_came
 from .plan import Plan, plan
-from .probe import checked
+from .probe import checked, checked_page
 
 AT_ONCE = 8
 """Addresses that are asked at the same time."""
@@ -56,7 +57,7 @@ def get_command(options: argparse.Namespace) -> int:
         return 1
     if options.dry_run:
         return 0
-    failed = _fetch_all(wanted, Fetcher(hosts, _complain, *([_slimmer] if options.slim else [])))
+    failed = _fetch_all(wanted, Fetcher(hosts, _complain, _slimmer if options.slim else as_it_came))
     blocked = [each for each in wanted.every if each.blocked]
     return int(bool(failed or blocked))
 
@@ -86,8 +87,10 @@ def _fetch_all(wanted: Plan, fetcher: Fetcher) -> int:
         except DiskError as error:
             _complain(str(error))
             return len(missing) - number + 1 + failed
-        except FetchError:  # what it says has been said, address by address
+        except FetchError as error:
             failed += 1
+            if isinstance(error, InTheWayError):  # all else has been said, address by address
+                _complain(str(error))
         else:
             _say(f"{each.target}", f"  sha256 {digest}")
     if failed:
@@ -125,13 +128,18 @@ def addresses_command(options: argparse.Namespace) -> int:
         _complain(str(error))
         return 2
     pairs = all_of(files or list(registry.files().values()), hosts)
+    pages = [] if files else registry.pages()
     dead = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers = pool.map(lambda pair: checked(*pair), pairs)
         for (file, url), (alive, words) in zip(pairs, answers, strict=True):
             dead += not alive
             _say(f"[{'x' if alive else '!'}] {file.name}", f"      {url}", f"      {words}")
-    _say(f"{len(pairs) - dead} of {len(pairs)} addresses have what the table says.")
+        for page, (alive, words) in zip(pages, pool.map(checked_page, pages), strict=True):
+            dead += not alive
+            _say(f"[{'x' if alive else '!'}] {page}", f"      {words}")
+    count = len(pairs) + len(pages)
+    _say(f"{count - dead} of {count} addresses have what the table says.")
     by_hand = [file for file in files or registry.files().values() if file.how]
     _say(*(f"Not asked: {file.name}. {file.how}" for file in by_hand))
     return int(bool(dead))

@@ -50,11 +50,17 @@ def download(url: str, part: Part, progress: Progress) -> None:
             why = str(getattr(error, "reason", error)) or type(error).__name__
         tries = 0 if part.size > before else tries + 1
         if tries >= TRIES:
-            raise UnreachableError(
-                f"{host_of(url)} does not bring the file ({why}): check the connection and run the "
-                "command again, and it goes on from there; or name another host with --mirror."
-            )
+            raise UnreachableError(unreachable(url, why, bool(part.size)))
         time.sleep(min(max(waits, 2.0**tries - 1), LONGEST_WAIT))
+
+
+def unreachable(url: str, why: object, some: bool) -> str:
+    """A sentence about a host that does not bring a file. some: of it has arrived."""
+    on = ", and it goes on from there" if some else ""
+    return (
+        f"{host_of(url)} does not bring the file ({why}): check the connection and run the command "
+        f"again{on}; or name another host with --mirror."
+    )
 
 
 def _receive(url: str, part: Part, progress: Progress) -> bool:

@@ -19,5 +19,9 @@ class UnreachableError(FetchError):
     """Nobody answers, or the line is cut again and again. What has arrived is kept."""
 
 
+class InTheWayError(FetchError):
+    """Another process, or another file, is where this one would go. It stays."""
+
+
 class DiskError(FetchError):
     """The disk takes no more, whatever the address. What has arrived is kept."""

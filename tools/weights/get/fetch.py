@@ -13,7 +13,7 @@ from .drive import download_from_drive
 from .errors import FetchError, RefusedError, UnreachableError, WrongFileError
 from .hub import download_from_hub
 from .part import Part, holding
-from .place import Change, place
+from .place import Change, as_it_came, place
 
 Way = Callable[[Part, Progress], None]
 """Brings a part to its end."""
@@ -26,14 +26,14 @@ class Fetcher:
     hosts: Hosts
     say: Callable[[str], None]
     """Hears a line about every address that fails."""
-    change: Change = lambda came: None
+    change: Change = as_it_came
     """What is done to a file, once it is known to be the published one."""
     silent: set[str] = field(default_factory=set)
     """Hosts that do not answer: asked once, not once for every file."""
 
     def fetch(self, file: WeightFile, target: Path, progress: Progress) -> str:
-        """Brings a file to its place; its sha256. Raises FetchError with what every address said,
-        DiskError for what no other address changes."""
+        """Brings a file to its place; its sha256 as it came. Raises FetchError with what every
+        address said; DiskError and InTheWayError for what no other address changes."""
         failures = []
         with holding(target) as part:
             for url, way in self._ways(file):
@@ -49,7 +49,12 @@ class Fetcher:
                         self.silent.add(host_of(url))
                     failures.append(str(error))
                     self.say(str(error))
-        raise FetchError(" ".join(failures) or f"{host_of(file.url)} does not answer.")
+        if not failures:
+            failures.append(
+                f"{host_of(file.url)} has not answered before: {file.name} is left out."
+            )
+            self.say(failures[0])
+        raise FetchError(" ".join(failures))
 
     def _from(
         self, url: str, way: Way, part: Part, progress: Progress, file: WeightFile, target: Path

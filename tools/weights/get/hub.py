@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .addresses import HubFile, host_of
-from .download import check_room
+from .addresses import HubFile
+from .download import check_room, unreachable
 from .errors import RefusedError, UnreachableError
 from .http import WITHDRAWN, refusal
 from .part import FULL, Part, disk
@@ -50,10 +50,7 @@ def download_from_hub(file: HubFile, url: str, part: Part) -> bool:
             if _arrived(folder) > before:
                 continue
             if before:
-                raise UnreachableError(
-                    f"{host_of(url)} does not bring the file ({error}): check the connection and "
-                    "run the command again, and it goes on from there."
-                ) from error
+                raise UnreachableError(unreachable(url, error, some=True)) from error
             shutil.rmtree(folder, ignore_errors=True)
             return False
     with disk(folder):

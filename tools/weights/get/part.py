@@ -13,7 +13,7 @@ from typing import IO
 
 from ...files import part_of
 from ...locking import try_lock
-from .errors import DiskError
+from .errors import DiskError, InTheWayError
 
 FULL = (errno.ENOSPC, errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC)
 
@@ -78,15 +78,15 @@ class Part:
 @contextlib.contextmanager
 def holding(target: Path) -> Iterator[Part]:
     """What has arrived of the file that will be `target`, for this process alone. At the end of the
-    block, what is left of it stays if there is anything. Raises DiskError, also while another
-    process fetches the same file."""
+    block, what is left of it stays if there is anything. Raises DiskError, and InTheWayError while
+    another process fetches the same file."""
     path = part_of(target)
     with disk(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         notes = path.with_suffix(".json").open("ab+")
     with notes:
         if not try_lock(notes):
-            raise DiskError(f"{target} is being fetched by another process: wait for it.")
+            raise InTheWayError(f"{target} is being fetched by another process: wait for it.")
         part = Part(path, notes)
         part._recall()
         try:

@@ -11,21 +11,23 @@ from ....common.diagnosis import file_problem
 from ....common.method import WeightFile
 from ...files import sha256
 from ..installed import looked_into
-from .errors import DiskError, WrongFileError
+from .errors import InTheWayError, WrongFileError
 from .part import Part, disk
 
 Change = Callable[[Path], object]
 
 
-def place(
-    part: Part, file: WeightFile, target: Path, url: str, change: Change = lambda came: None
-) -> str:
+def as_it_came(came: Path) -> None:
+    """Changes nothing."""
+
+
+def place(part: Part, file: WeightFile, target: Path, url: str, change: Change = as_it_came) -> str:
     """Puts what has arrived where it belongs; its sha256 as it came. change: what is done to the
     file before it gets there.
 
     Raises WrongFileError, when the part is gone, for what is not the published file: another
-    sha256 than the table's or the server's, a web page, a truncated or another network. DiskError
-    where a file has appeared at `target`.
+    sha256 than the table's or the server's, a web page, a truncated or another network.
+    InTheWayError where a file has appeared at `target`.
     """
     expected = file.sha256 or part.sha256
     with disk(target):
@@ -46,7 +48,7 @@ def place(
     if problem:
         raise WrongFileError(f"{url} sent something else, which is removed: {problem}")
     if not placed:
-        raise DiskError(f"{target} has appeared in the meantime: it stays as it is.")
+        raise InTheWayError(f"{target} has appeared in the meantime: it stays as it is.")
     return digest
 
 

@@ -47,6 +47,15 @@ def probe(url: str) -> Said:
         return Said(answer.total, answer.sha256)
 
 
+def checked_page(url: str) -> tuple[bool, str]:
+    """(whether a page is there, in words)."""
+    try:
+        probe(url)
+    except FetchError as error:
+        return False, str(error)
+    return True, "there."
+
+
 def checked(file: WeightFile, url: str) -> tuple[bool, str]:
     """(whether an address has the published file, as far as its server says; what it says)."""
     try:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from restoration.tests.tools.weights import tiny
-from restoration.tests.tools.weights.get.hub import FileServer
-from restoration.tools.weights.get import download, hub
+from restoration.tests.tools.weights.get.file_server import FileServer
+from restoration.tools.weights.get import download
 from restoration.tools.weights.installed import DEFAULTS
 
 
@@ -27,7 +27,6 @@ def _tiny_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without huggingface_hub."""
-    monkeypatch.setattr(hub, "download_from_hub", lambda *_: False)
     monkeypatch.setattr("restoration.tools.weights.get.fetch.download_from_hub", lambda *_: False)
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from restoration.common.method import WeightFile
-from restoration.tests.tools.weights.get.hub import FileServer, Served, digest
+from restoration.tests.tools.weights.get.file_server import FileServer, Served, digest
 from restoration.tools.weights.get import download as download_module
 from restoration.tools.weights.get.addresses import Hosts
-from restoration.tools.weights.get.errors import DiskError, FetchError
+from restoration.tools.weights.get.errors import DiskError, FetchError, InTheWayError
 from restoration.tools.weights.get.fetch import Fetcher
 from restoration.tools.weights.get.part import Part
 
@@ -249,7 +249,7 @@ def test_a_file_that_is_there_is_never_replaced(run, server, weights) -> None:
     server.paths["/a"] = Served(weights)
     run.target.parent.mkdir()
     run.target.write_text("mine")
-    with pytest.raises(DiskError, match="it stays as it is"):
+    with pytest.raises(InTheWayError, match="it stays as it is"):
         run(of(f"{server.url}/a"))
     assert run.target.read_text() == "mine"
 
@@ -277,7 +277,7 @@ def test_two_processes_do_not_fetch_the_same_file(run, server, weights) -> None:
     from restoration.tools.weights.get.part import holding
 
     server.paths["/a"] = Served(weights)
-    with holding(run.target), pytest.raises(DiskError, match="by another process"):
+    with holding(run.target), pytest.raises(InTheWayError, match="by another process"):
         run(of(f"{server.url}/a"))
 
 
@@ -293,6 +293,33 @@ def test_huggingface_hub_brings_it_where_it_is_installed(tmp_path, server, weigh
     server.paths[path] = Served(status=401)
     with pytest.raises(FetchError, match="asks for a login"):
         run(file)
+
+
+def test_what_huggingface_hub_cannot_do_is_done_without_it(
+    tmp_path, server, weights, monkeypatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    path = "/owner/repo/resolve/main/v2.pth"
+    file = of(f"https://huggingface.co{path}")
+    server.paths[path] = Served(weights, sha256=True)
+    run = Run(tmp_path, Hosts(endpoint=server.url))
+
+    def nothing(*_: object, local_dir: Path, **__: object) -> str:
+        (local_dir / "notes").mkdir(parents=True)
+        raise RuntimeError("of another version")
+
+    def some(*_: object, local_dir: Path, **__: object) -> str:
+        local_dir.mkdir(parents=True, exist_ok=True)
+        (local_dir / "a.incomplete").write_bytes(b"some")
+        raise ConnectionError("cut")
+
+    monkeypatch.setattr(hub, "hf_hub_download", nothing)
+    assert run(file) == weights and run.left == [NAME]
+    run.target.unlink()
+    monkeypatch.setattr(hub, "hf_hub_download", some)
+    with pytest.raises(FetchError, match=r"\(cut\).* goes on from there"):
+        run(file)
+    assert [path.name for path in run.target.parent.rglob("*.incomplete")] == ["a.incomplete"]
 
 
 def test_the_users_token_is_for_no_mirror(monkeypatch) -> None:

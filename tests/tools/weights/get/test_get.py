@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import namedtuple
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -13,7 +13,8 @@ from restoration import registry
 from restoration.common.method import WeightFile
 from restoration.common.state_dict import CheckpointError
 from restoration.tests.tools.weights import tiny
-from restoration.tests.tools.weights.get.hub import Served, digest
+from restoration.tests.tools.weights.get.file_server import Served, digest
+from restoration.tools.comfyui.find import PACK_ROOT
 from restoration.tools.commands import main
 from restoration.tools.shipped import shipped
 from restoration.tools.weights import choose
@@ -66,16 +67,23 @@ def test_it_goes_where_extra_model_paths_say_first(get, comfyui, server, weights
     assert (other / "nets" / "v2.pth").read_bytes() == weights
 
 
-def test_two_files_of_one_name_lie_apart(get, comfyui, server, tmp_path) -> None:
+@pytest.mark.parametrize("slim", [False, True])
+def test_two_files_of_one_name_lie_apart(get, comfyui, server, tmp_path, capsys, slim) -> None:
     release = "pasd/checkpoint-100000"
     tiny.write_release(tmp_path, tiny.pasd_unet(), tiny.pasd_control(), "safetensors")
     for part in ("unet", "controlnet"):
         name = f"{release}/{part}/diffusion_pytorch_model.safetensors"
         body = (tmp_path / part / "diffusion_pytorch_model.safetensors").read_bytes()
         server.paths[urlsplit(registry.files()[name].url).path] = Served(body)
-    assert get(release) == 0
+    assert get(release, *(["--slim"] if slim else [])) == 0
     folder = comfyui / "models" / "restoration" / release
-    assert {path.parent.name for path in folder.rglob("*.safetensors")} == {"unet", "controlnet"}
+    for part in ("unet", "controlnet"):
+        name = f"{part}/diffusion_pytorch_model.safetensors"
+        row = listed(comfyui, capsys)[f"{release}/{name}"]
+        assert (row["paths"], row["problem"]) == ([str(folder / name)], "")
+        less = (folder / name).stat().st_size < (tmp_path / name).stat().st_size
+        assert less == (slim and part == "unet")
+    assert len(list(folder.rglob("*.*"))) == 2
 
 
 def test_one_failure_does_not_keep_the_others_back(get, comfyui, server, weights, capsys) -> None:
@@ -134,7 +142,9 @@ def test_addresses_says_which_are_alive(server, monkeypatch, capsys) -> None:
     body = bytes(1_500_000)
 
     def file(name: str, sha256: str = "", size: int = 1_500_000) -> WeightFile:
-        return WeightFile(name, f"https://huggingface.co/{name}", "controlnet", size, "", sha256)
+        return WeightFile(
+            name, f"https://huggingface.co/{quote(name)}", "controlnet", size, "", sha256
+        )
 
     files = [
         file("there", digest(body)),
@@ -142,13 +152,28 @@ def test_addresses_says_which_are_alive(server, monkeypatch, capsys) -> None:
         file("other", "0" * 64),
         file("small", size=50_000_000),
         file("gone"),
+        file("for GET alone"),
     ]
     server.paths = {f"/{name}": Served(body, sha256=True) for name in ("there", "half", "other")}
+    server.paths["/for%20GET%20alone"] = Served(body, head=403)
     server.paths |= {"/small": Served(body), "/gone": Served(status=410)}
+    monkeypatch.setattr(registry, "pages", lambda: (f"{server.url}/there", f"{server.url}/no"))
     monkeypatch.setattr(registry, "files", lambda: {each.name: each for each in files})
     assert main(["addresses"]) == 1
     said = capsys.readouterr().out
-    assert [line[1] for line in said.splitlines() if line.startswith("[")] == list("xx!!!")
-    for words in ("another file: sha256", "about 50 MB", "withdrawn the file (410)", "2 of 5"):
+    assert [line[1] for line in said.splitlines() if line.startswith("[")] == list("xx!!!xx!")
+    for words in ("another file: sha256", "about 50 MB", "withdrawn the file (410)", "4 of 8"):
         assert words in said
-    assert {asked[0] for asked in server.asked if asked[1] != "/gone"} == {"HEAD"}
+    assert {asked[2] for asked in server.asked if asked[0] == "GET"} == {"bytes=0-0"}
+
+
+def test_the_page_tells_the_totals() -> None:
+    page = (PACK_ROOT / "docs" / "weights.md").read_text("utf-8")
+    for title, name in (
+        ("PASD", "pasd"),
+        ("DiffBIR", "diffbir"),
+        ("SeeSR", "seesr"),
+        ("PASD-SDXL with its base", "pasd_sdxl_upscale"),
+    ):
+        choice = choose.chosen(name)
+        assert f"| {title} | {len(choice.files)} | {choice.total} |" in page

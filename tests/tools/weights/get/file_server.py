@@ -26,6 +26,8 @@ class Served:
     sha256: bool = False
     """Whether it says the digest, as Hugging Face does."""
     chunked: bool = False
+    head: int = 0
+    """Another status for HEAD; 0: the same."""
 
 
 class FileServer:
@@ -53,6 +55,8 @@ class FileServer:
                 files.headers.append(dict(self.headers.items()))
                 served = files.paths.get(self.path) or Served(status=404)
                 body, start, status = served.body, 0, served.status
+                if not with_body and served.head:
+                    status = served.head
                 match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted)
                 same = self.headers.get("If-Range") in (None, served.etag)
                 if status == 200 and match and served.ranges and same:
