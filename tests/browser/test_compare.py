@@ -233,6 +233,28 @@ def test_the_wheel_zooms_at_the_mouse_and_the_picture_can_be_dragged(shown: Show
     assert shown.page.evaluate("() => app.canvas.ds.scale") < graph, "the rest is the graph's"
 
 
+def test_a_finger_moves_the_line_and_two_zoom(shown: Shown) -> None:
+    screen = shown.page.context.new_cdp_session(shown.page)
+
+    def touch(kind: str, *parts: float) -> None:
+        points = [dict(zip("xy", shown.point(part), strict=True)) for part in parts]
+        touches = [{**point, "id": index} for index, point in enumerate(points)]
+        screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": touches})
+
+    touch("touchStart", 0.5)
+    touch("touchMove", 0.7)
+    touch("touchEnd")
+    assert abs(shown.share - 70) <= 1
+    whole = shown.box[2]
+    touch("touchStart", 0.45, 0.55)
+    touch("touchMove", 0.35, 0.65)
+    touch("touchEnd")
+    assert 2 < shown.box[2] / whole < 4
+    assert "restoration-wipe-away" not in shown.page.locator(
+        ".restoration-wipe-tag.after"
+    ).get_attribute("class"), "no longer the photo alone"
+
+
 def test_keys_move_the_line_and_zoom_to_the_pixels_of_the_screen(shown: Shown) -> None:
     page = shown.page
     nodes = page.evaluate("() => app.graph.nodes.length")

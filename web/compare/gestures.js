@@ -14,12 +14,13 @@ export class Gestures {
     #entered = null; // where the mouse came in
     #mine = false; // it has moved since: turning its wheel means the picture
     #onWheel = event => this.#wheel(event);
+    #onTouch = event => this.#stage.contains(event.target) && event.stopPropagation();
 
     constructor(stage, wipe) {
         this.#stage = stage;
         this.#wipe = wipe;
         stage.onpointerenter = event => this.#enter(event);
-        stage.onpointerleave = () => this.release();
+        stage.onpointerleave = () => this.#pointers.size || this.release();
         stage.onpointerdown = event => this.#down(event);
         stage.onpointermove = event => this.#move(event);
         stage.onpointerup = event => this.#up(event);
@@ -32,7 +33,9 @@ export class Gestures {
     }
 
     release() {
+        this.#pointers.clear();
         removeEventListener("wheel", this.#onWheel, { capture: true });
+        removeEventListener("touchmove", this.#onTouch, { capture: true });
         clearTimeout(this.#press?.hold);
     }
 
@@ -47,8 +50,9 @@ export class Gestures {
         this.#wipe.measure(); // the graph may have been zoomed meanwhile
         this.#entered = [event.clientX, event.clientY];
         this.#mine = false;
-        // Before the front end, which takes the wheel on its way down.
+        // Before the front end, which takes wheel and fingers on their way down.
         addEventListener("wheel", this.#onWheel, { capture: true, passive: false });
+        addEventListener("touchmove", this.#onTouch, { capture: true }); // else two fingers zoom both
     }
 
     #down(event) {
