@@ -170,7 +170,8 @@ def test_guidance_sees_all_frames_at_once(host) -> None:
 
     model = unet_model(ldm_unet_config(SMALL))
     target = {"samples": seeded_input(4, "target", FRAMES, 4, HEIGHT, WIDTH)}
-    guided = LatentImageGuidance.execute(model, target, 0.5, 0.0, 1.0, mask=mask()).result[0]
+    settings = ("latent_mse", 5.0, 1, 0.0, 1.0)
+    guided = LatentImageGuidance.execute(model, *settings, target, mask=mask()).result[0]
     # 0.3.64 takes windows over the batch only where there are as many frames as noise levels.
     start, steps = torch.zeros(FRAMES, 4, HEIGHT, WIDTH), FRAMES - 1
     cond = conditioning(text())
