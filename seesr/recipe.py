@@ -17,6 +17,8 @@ from ..common.recipe import (
     texts,
 )
 
+MIN_SIDE = 512
+
 
 @dataclass(frozen=True)
 class Version:
@@ -54,7 +56,7 @@ def recipe(given: Given, settings: Settings) -> Graph:
             "RestorationPrepare",
             image=given["image"],
             upscale_by=settings.upscale_by,
-            min_side=512,
+            min_side=MIN_SIDE,
             multiple=8,
             fit="stretch",
             mask=given.get("mask"),
