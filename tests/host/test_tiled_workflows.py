@@ -6,7 +6,6 @@ its layers. Everything else is the file's, but for what costs time: steps, least
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
