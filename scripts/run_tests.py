@@ -20,11 +20,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,15 +106,22 @@ def heading(text: str) -> None:
 
 
 def run(command: Sequence[str | Path], **environ: str) -> int:
-    """Runs a command with its output on ours; returns its exit status."""
-    try:
-        return subprocess.run(
-            [str(word) for word in command], cwd=ROOT, env={**os.environ, **environ},
-            timeout=TIER_SECONDS, stdin=subprocess.DEVNULL,
-        ).returncode  # fmt: skip
-    except subprocess.TimeoutExpired:
-        print(f"stopped: it ran for more than {TIER_SECONDS} s", flush=True)
-        return 124
+    """Runs a command with its output on ours, or at its end where another one runs beside it;
+    returns its exit status."""
+    beside = threading.current_thread() is not threading.main_thread()
+    with tempfile.TemporaryFile() as kept:
+        output = {"stdout": kept, "stderr": subprocess.STDOUT} if beside else {}
+        try:
+            code = subprocess.run(
+                [str(word) for word in command], cwd=ROOT, env={**os.environ, **environ},
+                timeout=TIER_SECONDS, stdin=subprocess.DEVNULL, **output,
+            ).returncode  # fmt: skip
+        except subprocess.TimeoutExpired:
+            print(f"stopped: it ran for more than {TIER_SECONDS} s", flush=True)
+            code = 124
+        kept.seek(0)
+        print(kept.read().decode(errors="replace"), end="", flush=True)
+    return code
 
 
 def lint(tier: str, name: str, *command: str) -> Row:
@@ -185,41 +195,52 @@ def install_chromium() -> None:
                 return
 
 
-def host_rows(host: Host, arguments: Sequence[str], newest: Host | None = None) -> list[Row]:
-    """The three tiers that need a host, each in a process of its own. newest: the host that runs
-    everything, where this is an older one that runs one test per mechanism."""
+def _outside(arguments: Sequence[str], host: Host, newest: Host | None) -> list[Row]:
+    """The tiers that run beside a host, each in a process of its own. newest: the host that
+    runs everything, where this is an older one that runs one test per mechanism."""
     where = f"ComfyUI {host.version}"
     environ = {"COMFYUI_PATH": str(host.path)}
     only = f" and {MARK}" if newest else ""
-    rows = [
-        pytest("host", where, f"host{only}", [*WORKERS, *arguments], **ONE_THREAD, **environ),
-        pytest("server", where, f"server{only}", arguments, **environ),
-    ]
+    rows = [pytest("server", where, f"server{only}", arguments, **environ)]
     if find_chromium() is None:
         rows.append(Row("browser", where, not_run=NO_CHROMIUM))
     elif find_frontend(host) is None:
         rows.append(Row("browser", where, not_run=NO_FRONTEND))
     else:
         rows.append(pytest("browser", where, f"browser{only}", arguments, **environ))
-    if newest:
-        for row, what in zip(rows, OLDER_HOST, strict=True):
-            row.note = f"{what}; all of them on {newest.version}, and here with --all" * bool(what)
     return rows
 
 
 def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool) -> list[Row]:
-    """The tiers of all hosts, oldest first. everything: of the older ones, too."""
+    """The tiers of all hosts, oldest first. everything: of the older ones, too.
+
+    Tests in a host share the cores among themselves. A server or a browser mostly waits, so these
+    tiers of all hosts run side by side.
+    """
     if not hosts:
         return [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
     if find_chromium() is None:
         install_chromium()
-    rows = []
-    for host in hosts:
-        older = host is not hosts[-1] and not everything
-        rows += host_rows(host, arguments, newest=hosts[-1] if older else None)
+    newest = [None if everything or host is hosts[-1] else hosts[-1] for host in hosts]
+    rows: list[list[Row]] = []
+    for host, newer in zip(hosts, newest, strict=True):
+        marks = f"host and {MARK}" if newer else "host"
+        environ = {**ONE_THREAD, "COMFYUI_PATH": str(host.path)}
+        where = f"ComfyUI {host.version}"
+        rows.append([pytest("host", where, marks, [*WORKERS, *arguments], **environ)])
+    with ThreadPoolExecutor(len(hosts)) as beside:
+        outside = list(beside.map(partial(_outside, arguments), hosts, newest))
+    for of_host, more, newer in zip(rows, outside, newest, strict=True):
+        of_host += more
+        if newer:
+            for row, what in zip(of_host, OLDER_HOST, strict=True):
+                row.note = f"{what}; all of them on {newer.version}, and here with --all" * bool(
+                    what
+                )
+    found = [row for of_host in rows for row in of_host]
     if len(hosts) == 1:
-        rows.append(Row("all host", "a second ComfyUI", not_run=ONE_HOST))
-    return rows
+        found.append(Row("all host", "a second ComfyUI", not_run=ONE_HOST))
+    return found
 
 
 def changed_files(revision: str) -> list[str]:
