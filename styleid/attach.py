@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..common.images import match_batch
+from ..host.frames import Frames
 from ..host.patching import (
     ModelCall,
     SharedByClones,
@@ -28,7 +29,7 @@ from ..host.patching import (
     unique_key,
 )
 from ..host.report import announce, size_text
-from ..host.sampling import LatentDict, PercentRange, in_range
+from ..host.sampling import LatentDict, PercentRange, check_schedule, in_range
 from ..host.view import Options
 from .features import StyleFeatures
 from .injection import adain, adain_eps, blend_query
@@ -146,6 +147,7 @@ class StylePatch(SharedByClones):
     def run(self, executor: Any, call: ModelCall) -> Tensor:
         """One model call, told what it injects where the patch acts."""
         sigma = float(call.t[0])
+        check_schedule(executor.class_obj.model_sampling)
         if not in_range(executor.class_obj.model_sampling, sigma, self.settings.percent):
             return call.run(executor)
         check_size(call.x, self.content)
@@ -207,8 +209,9 @@ def stored_rows(
     features: StyleFeatures, name: str, call: ModelCall, timestep: int, layers: Iterable[int]
 ) -> dict[int, Tensor]:
     """Kept features of one timestep by layer, for all rows of a call."""
+    frames = Frames.of(call.images, call.options)
     return {
-        layer: match_batch(features.hidden[timestep][layer], call.images, name)
+        layer: frames.pick(features.hidden[timestep][layer], name)
         .to(call.x.device)
         .repeat(call.chunks, 1, 1)
         for layer in layers
@@ -264,13 +267,14 @@ def in_lockstep(
     x, images = call.x, call.images
     sigma = content.table[timestep].to(call.t)
     scale = (1 + sigma**2).sqrt()
+    frames = Frames.of(images, call.options)
 
     def latents(features: StyleFeatures, name: str) -> Tensor:
-        return match_batch(features.inputs[timestep], images, name).to(x) * scale
+        return frames.pick(features.inputs[timestep], name).to(x) * scale
 
     def tokens(features: StyleFeatures) -> Tensor:
         assert features.context is not None, "kept in lockstep"
-        return match_batch(features.context, images, "conditioning").to(call.c_crossattn)
+        return frames.pick(features.context, "conditioning").to(call.c_crossattn)
 
     # Each group of rows counts as one more positive chunk, for whoever reads the order of rows.
     options = {

@@ -13,6 +13,7 @@ MECHANISMS = {
     "host/cfg_range": "host/test_cfg_range.py::test_a_cache_by_prompt_entry_meets_a_negative_that_joins_or_leaves",
     "host/control_encoder": "host/test_branch.py::test_hint_encoder_reads_its_own_layout",
     "host/exact_vae": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
+    "host/expansion": "host/test_restore.py::test_inner_results_are_kept_and_the_outer_node_is_shown",
     "host/extra_blocks": "host/test_branch.py::test_interrupt_leaves_no_hook_and_no_features",
     "host/folders": "host/test_pasd.py::test_the_dropdown_offers_every_release_and_no_detector",
     "host/frames": "host/test_context_windows.py::test_every_frame_keeps_its_own_picture_and_mask_and_tags",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from restoration.tests.host.networks import ldm_unet_config, seeded_input, unet_model
+from restoration.tests.host.networks import call_model, ldm_unet_config, seeded_input, unet_model
 from restoration.tests.host.styleid_runs import (
     HEIGHT,
     SD2_LIKE,
@@ -192,3 +193,37 @@ def test_deep_shrink_is_refused_in_any_order_of_nodes(eps, features, first) -> N
         run(patched if first else shrunk(patched), start, sigmas)
     with pytest.raises(ValueError, match="Kohya Deep Shrink"):
         invert_now(shrunk(eps), "content", features)
+
+
+# Context windows, schedules
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_every_frame_of_a_window_is_stylized_by_its_own_features(eps, features) -> None:
+    from comfy.context_windows import IndexListContextWindow
+
+    pictures = [latent(name, 3) for name in ("content", "style")]
+    content, style = (invert_now(eps, picture, features)[1] for picture in pictures)
+    patched, _, sigmas = apply(eps, content, style)
+    first = eps.get_model_object("model_sampling").timestep(sigmas[:1])
+    x = seeded_input(3, "x", 3, 4, HEIGHT, WIDTH)
+
+    def called(rows: list[int], **options: Any) -> Tensor:
+        model = patched.clone()
+        model.model_options["transformer_options"].update(options)
+        (found,) = call_model(model, x[rows], first.expand(len(rows)), text())
+        return found
+
+    whole = called([0, 1, 2])
+    told = "total_frames" in signature(IndexListContextWindow).parameters
+    window = IndexListContextWindow([2, 0], dim=0, **({"total_frames": 3} if told else {}))
+    close(called([2, 0], context_window=window), whole[[2, 0]])
+
+
+def test_a_schedule_set_after_styleid_is_refused_in_the_run(eps) -> None:
+    from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
+
+    patched, prepared, sigmas = apply(eps, *ends(eps))
+    edm = ModelSamplingContinuousEDM().patch(patched, "edm", 120.0, 0.002)[0]
+    with pytest.raises(ValueError, match="training timesteps"):
+        run(edm, prepared, sigmas)

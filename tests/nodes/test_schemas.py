@@ -96,7 +96,7 @@ def test_every_help_page_shows_its_picture(nodes) -> None:
             assert picture.format == "JPEG", path
             assert 600 <= picture.width <= 720 and 100 <= picture.height <= 720, path
         assert path.stat().st_size <= 45_000, path
-    assert sum(path.stat().st_size for path in files.values()) < 1_300_000
+    assert sum(path.stat().st_size for path in files.values()) < 1_500_000
 
 
 def test_every_help_page_names_its_paper(nodes) -> None:
