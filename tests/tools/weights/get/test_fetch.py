@@ -88,7 +88,9 @@ def test_another_version_or_a_server_without_ranges_begins_anew(
     with pytest.raises(FetchError):
         run(of(f"{server.url}/a"))
     server.paths["/a"] = Served(weights, ranges=ranges, etag='"two"' if ranges else '"one"')
+    asked = len(server.asked)
     assert Run(tmp_path)(of(f"{server.url}/a")) == weights
+    assert len(server.asked) == asked + 1, "nothing of the old one was kept and found wrong"
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])
@@ -322,7 +324,25 @@ def test_what_huggingface_hub_cannot_do_is_done_without_it(
     assert [path.name for path in run.target.parent.rglob("*.incomplete")] == ["a.incomplete"]
 
 
-def test_the_users_token_is_for_no_mirror(monkeypatch) -> None:
+@pytest.mark.parametrize("as_mirror", [False, True])
+def test_the_users_token_never_goes_to_a_mirror(
+    tmp_path, server, weights, monkeypatch, as_mirror
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    path = "/owner/repo/resolve/main/v2.pth"
+    server.paths[path] = Served(weights, sha256=True)
+    other = FileServer()
+    hosts = Hosts(other.url, server.url) if as_mirror else Hosts(server.url)
+    try:
+        assert Run(tmp_path, hosts)(of(f"https://huggingface.co{path}")) == weights
+    finally:
+        other.close()
+    assert any("hf_hub" in str(asked) for asked in server.headers)
+    assert ("hf_secret" in str(server.headers)) == (not as_mirror)
+
+
+def test_hosts_know_what_huggingface_hub_calls_a_file(monkeypatch) -> None:
     hosts = Hosts(endpoint="https://huggingface.co", mirror="https://mirror.example")
     path = "/spaces/owner/repo/resolve/main/a%20b.pth"
     own, other = (hosts.hub(f"{host}{path}") for host in (hosts.endpoint, hosts.mirror))
