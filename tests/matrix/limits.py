@@ -1,0 +1,64 @@
+"""What the matrix finds and what is right all the same, or cannot be had: one row each.
+
+A row that meets no cell any more is named in the summary, so that this table does not outlive its
+reasons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+
+@dataclass(frozen=True)
+class Limit:
+    """ours, theirs: names of the matrix, * for any. check: which one it fails, see `cells.CHECKS`.
+    because: what holds instead, in one sentence."""
+
+    ours: str
+    theirs: str
+    check: str
+    because: str
+
+    def meets(self, ours: str, theirs: str, check: str) -> bool:
+        pairs = ((ours, self.ours), (theirs, self.theirs), (check, self.check))
+        return all(fnmatchcase(found, wanted) for found, wanted in pairs)
+
+
+LIMITS: tuple[Limit, ...] = (
+    Limit(
+        "RestorationCFG rescale",
+        "Mahiro",
+        "theirs",
+        "Growing guidance begins at 1, where this node changes nothing, as it does alone at cfg 1.",
+    ),
+    Limit(
+        "RestorationCFG range",
+        "EasyCache",
+        "theirs",
+        "It decides by the first entry that it saw, the negative's: where that is left out, every "
+        "step is computed, which is slower and right.",
+    ),
+    Limit(
+        "*",
+        "ModelComputeDtype ?f16",
+        "tile batch",
+        "Half precision rounds by the number of rows: 0.002 in fp16, 0.009 in bf16.",
+    ),
+    Limit(
+        "DiffBIRModelSampling",
+        "ModelSampling*",
+        "ours",
+        "A model has one schedule: of two nodes that set it, the last one does.",
+    ),
+    Limit(
+        "DiffBIRModelSampling",
+        "ModelSampling*",
+        "theirs",
+        "A model has one schedule: of two nodes that set it, the last one does.",
+    ),
+)
+
+
+def limit_of(ours: str, theirs: str, check: str) -> Limit | None:
+    return next((limit for limit in LIMITS if limit.meets(ours, theirs, check)), None)
