@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 import pytest
+
+from restoration.tools.shipped import shipped
 
 ROOT = Path(__file__).parent.parent
 HELP = ROOT / "web" / "docs"
@@ -38,7 +41,7 @@ WORKFLOWS = {
     "restore_then_style": "styleid",
     "ddnm_*": "styleid",
 }
-"""Shipped workflows -> the page that tells about them."""
+"""Shipped workflows, by their names for programs -> the page that tells about them by title."""
 
 
 def read(page: Path) -> str:
@@ -127,26 +130,48 @@ def test_a_page_of_a_method_has(method, what) -> None:
 @pytest.mark.parametrize("pattern", WORKFLOWS)
 def test_a_page_names_its_workflows_and_the_license_of_each_file_they_take(pattern) -> None:
     page = ROOT / "docs" / f"{WORKFLOWS[pattern]}.md"
-    paths = sorted((ROOT / "workflows").glob(f"{pattern}.json"))
-    assert paths
+    found = [each for each in shipped() if fnmatch(each.name, pattern)]
+    assert found
     (licenses,) = (text for title, text in sections(page).items() if "licenses" in title)
-    for path in paths:
-        assert f"`{path.stem}`" in read(page), f"{name(page)} does not tell about {path.stem}"
-        for file in models(json.loads(read(path))):
+    for each in found:
+        assert f"*{each.title}*" in read(page), f"{name(page)} does not tell about {each.title}"
+        for file in each.models:
             parts = PurePosixPath(file).parts
             # A release is named by its folder, a checkpoint may be without its ending.
             known = "/".join(parts[:2]) if len(parts) > 1 else PurePosixPath(file).stem
-            assert known in licenses, f"{name(page)} gives no license of {file} ({path.stem})"
+            assert known in licenses, f"{name(page)} gives no license of {file} ({each.title})"
 
 
-def models(part: object) -> set[str]:
-    """Names in the `models` lists of a workflow."""
-    if isinstance(part, list):
-        return set().union(*map(models, part))
-    if not isinstance(part, dict):
-        return set()
-    here = {model["name"] for model in part["models"]} if "models" in part else set()
-    return here.union(*map(models, part.values()))
+TITLE = re.compile(r"(?<!\*)\*([1-9] [A-Z][^*|]+?)\*(?!\*)", re.S)
+"""A template, as our pages write it: the title that the template browser shows."""
+
+
+def test_templates_are_called_by_titles_that_are_there() -> None:
+    titles = {each.title for each in shipped()}
+    found = [
+        (name(page), " ".join(title.split()))
+        for page in PAGES
+        for title in TITLE.findall(read(page))
+    ]
+    assert len(found) > 30
+    # "..." stands for the rest of several titles.
+    unknown = [
+        (page, title)
+        for page, title in found
+        if not any(fnmatch(known, title.replace("...", "*")) for known in titles)
+    ]
+    assert not unknown
+
+
+def test_no_page_names_a_workflow_by_a_file_that_is_gone() -> None:
+    """The names for programs are those of the API forms alone."""
+    gone = [
+        (name(page), each.name)
+        for page in PAGES
+        for each in shipped()
+        if f"`{each.name}`" in read(page) or f"workflows/{each.name}.json" in read(page)
+    ]
+    assert not gone
 
 
 NODE = re.compile(
