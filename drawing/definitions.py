@@ -69,3 +69,10 @@ def defaults_of(kind: str, definitions: Definitions) -> dict[str, Any]:
     """What the widgets of a new node hold, of those that say it."""
     described = inputs_of(kind, definitions)
     return {each.name: each.options["default"] for each in described if "default" in each.options}
+
+
+def is_ours(definition: Any) -> bool:
+    """Whether a node class is the pack's."""
+    return definition.__module__.startswith("restoration.") or "diffusion" in str(
+        getattr(definition, "RELATIVE_PYTHON_MODULE", "")
+    )

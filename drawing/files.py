@@ -1,11 +1,19 @@
-"""How the notes of the shipped workflows tell of a weight file."""
+"""How the notes of the shipped workflows tell of weight files."""
 
 from __future__ import annotations
 
 from .. import registry
 
 
-def file_row(name: str) -> str:
-    """Where from, where to, how large."""
-    file = registry.files()[name]
-    return f"- [{name}]({file.url}) → `ComfyUI/{file.place}` ({file.size_text})"
+def file_rows(names: tuple[str, ...], comma: str = ", ") -> str:
+    """Where from, where to, how large, in one paragraph."""
+    files = (registry.files()[name] for name in names)
+    return comma.join(
+        f"[{file.name}]({file.url}) → `ComfyUI/{file.place}` ({file.size_text})" for file in files
+    )
+
+
+def total(names: tuple[str, ...]) -> str:
+    """How large they are together."""
+    size = sum(registry.files()[name].size for name in names)
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

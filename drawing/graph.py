@@ -32,6 +32,8 @@ class Node:
     inputs: dict[str, Any]
     models: tuple[str, ...]
     """Weight files that it needs."""
+    folded: bool = False
+    """Its title alone is shown, for nobody turns it."""
 
     def __getitem__(self, index: int) -> Slot:
         return Slot(self.id, index)
@@ -83,6 +85,12 @@ class Graph:
             title = each.get("_meta", {}).get("title")
             taken[name] = self.add(each["class_type"], title, **inputs)
         return next(reversed(taken.values()))
+
+    def folded(self, kind: str, title: str | None = None, **inputs: Any) -> Node:
+        """`add`, of a node that nobody turns: its title alone is shown."""
+        node = self.add(kind, title, **inputs)
+        node.folded = True
+        return node
 
     def node(self, number: int) -> Node:
         """By its id."""

@@ -1,30 +1,48 @@
 """Where the nodes of a workflow stand, so that it can be read as opened.
 
-The front end shows a template whole, and draws no text below a scale of 8/14: at 1440x900 that is
-an area of `WIDE` x `HIGH` units. Groups follow each other from left to right, below the note; in a
-group nodes fill columns from top to bottom, in the order in which they work.
+The front end fits a template into three quarters of its window and draws no text below a scale of
+8/14: at 1440x900 that leaves an area of `WIDE` x `HIGH` units. The note lies above, groups follow
+each other from left to right, small ones below each other; in a group nodes fill columns from top to
+bottom, in the order in which they work, so no link runs to the left. The result, the last group, gets
+the width that is left, and pictures the height.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .definitions import Definitions, inputs_of
-from .graph import Graph, Node
+from .definitions import Definitions, inputs_of, is_ours
+from .graph import Graph, Node, Slot
 
-WIDE, HIGH = 1850, 1150
-GAP, BORDER, TITLE, HEADING = 14, 10, 30, 44
+WIDE, HIGH = 1815, 1118
+GAP, BETWEEN, BORDER, TITLE, HEADING = 10, 14, 8, 30, 36
+"""Between nodes and groups, between columns, around the nodes of a group; of a node, of a group."""
+NARROWEST, WIDEST = 226, 350
+"""Columns. Nodes 2.0 draws no node narrower than the first."""
+LONG = {"color_correction_method": 253, "resize_source": 243}
+"""Widgets whose names make a column wider."""
+RESULT = 240, 720
+"""The last group's column."""
+SLOT, EDGES, BADGE, TEXT, NUMBER = 24, 26, 24, 70, 32
+ROWS = {"COMBO": 35, "STRING": 37}
+"""Heights in Nodes 2.0, which draws the taller nodes; BADGE: of a pack."""
+FEW = 12
+"""Nodes of a workflow that shows all of them whole; in larger ones those without widgets are folded."""
+FIXED = {"KSamplerSelect", "RestorationSampler", "TiledVAEEncodeExact", "TiledVAEDecodeExact"}
+"""Folded like those: a recipe has set what nobody turns."""
 PICTURES = {
-    "LoadImage": 260,
-    "PreviewImage": 240,
-    "SaveImage": 240,
-    "RestorationCompare": 340,
+    "LoadImage": 231,
+    "RestorationSamplePhoto": 231,
+    "RestorationCompare": 280,
     "PreviewAny": 120,
 }
-"""Height of what the front end shows below the widgets."""
-SLOT, WIDGET, TEXT = 22, 30, 90
+"""Least height of what the front end shows below the widgets."""
+
+Heights = dict[int, int]
+"""By id of the node, without its title."""
 
 
 @dataclass(frozen=True)
@@ -43,70 +61,176 @@ class Layout:
     nodes: dict[int, Box]
     """By id."""
     groups: list[Box]
+    folded: frozenset[int]
+    """Ids of the nodes that show their title alone."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The columns of one frame."""
+
+    columns: list[list[Node]]
+
+    def height(self, heights: Heights) -> int:
+        return HEADING + BORDER + max(_stacked(column, heights) for column in self.columns)
+
+
+Block = list[Group]
+"""Groups below each other: one, or several of one column."""
 
 
 def arrange(graph: Graph) -> Layout:
-    """The least number of columns that fits. ValueError where no layout can be read as opened."""
-    note = note_height(graph.note, WIDE)
+    """ValueError where no layout can be read as opened."""
     heights = {node.id: height(node, graph.definitions) for node in graph.nodes}
-    room = HIGH - note - TITLE - 2 * GAP - HEADING - BORDER
-    columns = [column for _, members in graph.groups for column in _columns(members, heights, room)]
-    edges = (len(columns) - 1) * GAP + len(graph.groups) * (2 * BORDER)
-    width = min(400, (WIDE - edges) // len(columns))
-    if width < 120:
-        raise ValueError(
-            f"The workflow {graph.name} has {len(graph.nodes)} nodes in {len(columns)} columns, too "
-            "many to be read as opened. Take nodes out, or let a Restore node stand for some."
-        )
+    folded = _folded(graph)
+    heights |= dict.fromkeys(folded, 0)
+    note = note_height(graph.note, WIDE)
+    top = note + GAP
+    blocks = _blocks([members for _, members in graph.groups], heights, HIGH - top)
+    widths = _widths(graph, blocks)
+    low = max(_piled(block, heights) for block in blocks)
     boxes: dict[int, Box] = {}
     frames: list[Box] = []
-    top = note + GAP + HEADING
     x = 0
-    for _, members in graph.groups:
-        left, bottom = x, top
-        for column in _columns(members, heights, room):
-            y = top
-            for node in column:
-                boxes[node.id] = Box(x + BORDER, y + TITLE, width, heights[node.id])
-                y += TITLE + heights[node.id] + GAP
-            bottom = max(bottom, y - GAP)
-            x += width + GAP
-        frames.append(
-            Box(left, top - HEADING, x - GAP - left + 2 * BORDER, bottom - top + HEADING + BORDER)
-        )
-        x += 2 * BORDER
-    return Layout(Box(0, 0, max(x - GAP, 900), note), boxes, frames)
+    for block in blocks:
+        across = [widths.pop(0) for _ in block[0].columns]
+        whole = sum(across) + (len(across) - 1) * BETWEEN + 2 * BORDER
+        _grow(block, heights, low - _piled(block, heights))
+        y = top
+        for group in block:
+            frames.append(Box(x, y, whole, group.height(heights)))
+            left = x + BORDER
+            for width, members in zip(across, group.columns, strict=True):
+                under = y + HEADING
+                for node in members:
+                    boxes[node.id] = Box(left, under + TITLE, width, heights[node.id])
+                    under += TITLE + heights[node.id] + GAP
+                left += width + BETWEEN
+            y += group.height(heights) + GAP
+        x += whole + GAP
+    return Layout(Box(0, TITLE, x - GAP, note - TITLE), boxes, frames, folded)
 
 
-def _columns(members: list[Node], heights: dict[int, int], room: int) -> list[list[Node]]:
+def _folded(graph: Graph) -> frozenset[int]:
+    def bare(node: Node) -> bool:
+        described = inputs_of(node.kind, graph.definitions)
+        turned = [each.name for each in described if each.is_widget]
+        linked = [name for name in turned if isinstance(node.inputs.get(name), Slot)]
+        return node.kind in FIXED or (node.kind not in PICTURES and turned == linked)
+
+    large = len(graph.nodes) > FEW
+    return frozenset(each.id for each in graph.nodes if each.folded or (large and bare(each)))
+
+
+def _blocks(groups: Sequence[list[Node]], heights: Heights, room: int) -> list[Block]:
+    blocks: list[Block] = []
+    for number, members in enumerate(groups):
+        group = Group(_columns(members, heights, room - HEADING - BORDER))
+        last = number == len(groups) - 1
+        beside = [*blocks[-1], group] if blocks and not last else []
+        if beside and _piled(beside, heights) <= room and {len(g.columns) for g in beside} == {1}:
+            blocks[-1].append(group)
+        else:
+            blocks.append([group])
+    return blocks
+
+
+def _columns(members: list[Node], heights: Heights, room: int) -> list[list[Node]]:
+    """As few as fit, and then about equally high."""
+    fewest = len(_filled(members, heights, room))
+    least = max(TITLE + heights[node.id] for node in members)
+    tops = range(min(least, room), room + 1, 10)
+    equal = next((top for top in tops if len(_filled(members, heights, top)) == fewest), room)
+    return _filled(members, heights, equal)
+
+
+def _filled(members: list[Node], heights: Heights, room: int) -> list[list[Node]]:
+    """In each column the first ones that fit, of those whose sources stand there or left of it."""
     columns: list[list[Node]] = [[]]
-    used = 0
-    for node in members:
-        needed = TITLE + heights[node.id] + GAP
-        if columns[-1] and used + needed > room:
+    left = list(members)
+    while left:
+        waiting = {node.id for node in left}
+        ready = (node for node in left if not waiting & _sources(node))
+        fits = (
+            node
+            for node in ready
+            if not columns[-1] or _stacked([*columns[-1], node], heights) <= room
+        )
+        node = next(fits, None)
+        if node is None:
             columns.append([])
-            used = 0
-        columns[-1].append(node)
-        used += needed
+        else:
+            columns[-1].append(node)
+            left.remove(node)
     return columns
+
+
+def _sources(node: Node) -> set[int]:
+    return {value.node for value in node.inputs.values() if isinstance(value, Slot)}
+
+
+def _widths(graph: Graph, blocks: list[Block]) -> list[int]:
+    """Of every column, the result's last."""
+    names = [
+        {name for group in block for node in group.columns[number] for name in graph.values(node)}
+        for block in blocks[:-1]
+        for number in range(len(block[0].columns))
+    ]
+    least = [max([NARROWEST, *(LONG[name] for name in each & LONG.keys())]) for each in names]
+    inner = sum(len(block[0].columns) - 1 for block in blocks)
+    edges = len(blocks) * (2 * BORDER + GAP) - GAP + inner * BETWEEN
+    spare = WIDE - edges - sum(least) - RESULT[0]
+    if spare < 0:
+        raise ValueError(
+            f"The workflow {graph.name} has {len(least) + 1} columns, too many to be read as opened. "
+            "Take nodes out, or let a Restore node stand for some."
+        )
+    across = [min(WIDEST, each + spare // (len(least) + 1)) for each in least]
+    return [*across, min(RESULT[1], WIDE - edges - sum(across))]
+
+
+def _stacked(column: list[Node], heights: Heights) -> int:
+    return sum(TITLE + heights[node.id] + GAP for node in column) - GAP
+
+
+def _piled(block: Block, heights: Heights) -> int:
+    return sum(group.height(heights) + GAP for group in block) - GAP
+
+
+def _grow(block: Block, heights: Heights, spare: int) -> None:
+    """Gives what is left below a block to its first picture."""
+    for group in block:
+        for column in group.columns:
+            for node in column:
+                if node.kind in PICTURES and len(group.columns) == 1:
+                    heights[node.id] += spare
+                    return
 
 
 def height(node: Node, definitions: Definitions) -> int:
     """What a node needs in either look of the front end, without its title."""
     described = inputs_of(node.kind, definitions)
-    widgets = [each.options for each in described if each.is_widget]
-    sockets = len(described) - len(widgets)
-    outputs = len(definitions[node.kind].RETURN_TYPES)
-    total = 20 + SLOT * max(sockets, outputs)
-    total += sum(TEXT if options.get("multiline") else WIDGET for options in widgets)
+    widgets = [each for each in described if each.is_widget]
+    sockets = max(len(described) - len(widgets), len(definitions[node.kind].RETURN_TYPES))
+    total = EDGES + SLOT * sockets + BADGE * is_ours(definitions[node.kind])
+    for each in widgets:
+        total += TEXT if each.options.get("multiline") else ROWS.get(each.type, NUMBER)
     return total + PICTURES.get(node.kind, 0)
 
 
 def note_height(text: str, width: int) -> int:
-    """About what the front end needs: letters are some 7 units wide, Chinese characters 14, and
-    addresses are not drawn."""
+    """What Nodes 2.0 needs, which writes larger, with the title. Addresses are not drawn."""
     shown = re.sub(r"\]\(.*?\)", "]", text)
-    across = width / 7
-    widths = [sum(2 if ord(c) > 0x2E80 else 1 for c in line) for line in shown.split("\n")]
-    rows = sum(max(0.6, math.ceil(width / across)) for width in widths)
-    return 40 + round(18 * rows)
+    total = 60.0
+    for block in shown.strip().split("\n\n"):
+        lines = block.split("\n") if block.startswith("- ") else [block]
+        rows = sum(7 + 22.5 * math.ceil(_across(line) / (width - 50)) for line in lines)
+        total += 45 if block.startswith("# ") else rows
+    return round(total)
+
+
+def _across(line: str) -> float:
+    """Units: 9 for a letter of code, 14 for a Chinese character, 6.5 for others."""
+    code = sum(map(len, re.findall(r"`.*?`", line)))
+    wide = sum(ord(letter) > 0x2E80 for letter in line)
+    return 6.5 * len(re.sub(r"[*\[\]]", "", line)) + 2.5 * code + 7.5 * wide

@@ -6,7 +6,7 @@ import uuid
 from typing import Any
 
 from .. import registry
-from .definitions import inputs_of
+from .definitions import inputs_of, is_ours
 from .graph import Graph, Json, Node, Slot
 from .layout import Box, arrange
 
@@ -23,6 +23,7 @@ def ui(graph: Graph) -> Json:
     links: list[list[Any]] = []
     drawn = [
         _drawn(graph, node, layout.nodes[node.id], order, links)
+        | {"flags": {"collapsed": True} if node.id in layout.folded else {}}
         for order, node in enumerate(graph.nodes, 1)
     ]
     consumers: dict[tuple[int, int], list[int]] = {}
@@ -51,7 +52,7 @@ def ui(graph: Graph) -> Json:
 
 def _app(graph: Graph) -> Json:
     """What makes newer front ends open the workflow as a form (App Mode)."""
-    if not graph.shown:
+    if not graph.shown or graph.all_nodes:
         return {}
     results = [node.id for kind in SAVES for node in graph.nodes if node.kind == kind]
     inputs = [[node.id, name] for node, name in graph.shown]
@@ -115,7 +116,7 @@ def _inputs(graph: Graph, node: Node, links: list[list[Any]]) -> tuple[list[Json
             if each.options.get("control_after_generate"):
                 stored.append("fixed")
         inputs.append(entry)
-    if node.kind == "LoadImage":
+    if any(each.options.get("image_upload") for each in described):
         widget = {"name": "upload"}
         inputs.append({"name": "upload", "type": "IMAGEUPLOAD", "widget": widget, "link": None})
         stored.append("image")
@@ -124,9 +125,7 @@ def _inputs(graph: Graph, node: Node, links: list[list[Any]]) -> tuple[list[Json
 
 def _properties(node: Node, definition: Any) -> Json:
     """Whose the node is, and which files it needs."""
-    ours = definition.__module__.startswith("restoration.") or "diffusion" in str(
-        getattr(definition, "RELATIVE_PYTHON_MODULE", "")
-    )
+    ours = is_ours(definition)
     properties: Json = {
         "cnr_id": "diffusion-restoration" if ours else "comfy-core",
         "ver": "0.1.0" if ours else "0.3.64",

@@ -93,7 +93,7 @@ def recipe(given: Given, settings: Settings) -> Graph:
         "latent": encoded(["prepare", 0], given["vae"], settings),
         "start": node(
             "LREmbeddedNoise",
-            "Start from the photo under noise",
+            "Start from the photo",
             model=model,
             latent=["latent", 0],
             sigmas=["sigmas", 0],

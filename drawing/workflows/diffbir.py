@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.bases import SD21
 from ..graph import Graph, Node, Slot
-from ..notes import CARDS, CHOOSE, DIALS, fidelity, files_note
+from ..notes import CHOOSE, DIALS, TILES, fidelity, files_note, opened
 from ..parts import before_and_after, dials, fidelity_dial, photo_group
 
 BASE_V21 = "sd2.1-base-zsnr-laionaes5.ckpt"
@@ -81,23 +81,19 @@ TURNS = "It turns the control's strength, and above 0.5 blends stage 1's picture
 
 
 def upscale_v2(g: Graph) -> None:
-    node = "Fidelity Dial" if g.all_nodes else NODE
     g.note = (
         "# DiffBIR v2: restore and enlarge x4\n\nStage 1 (BSRNet) removes noise, blur and compression "
         "without inventing anything. Stage 2 (Stable Diffusion 2.1 with DiffBIR's control) draws the "
         "missing detail. The settings are the authors': 50 steps, cfg 4.\n"
         + CHOOSE
-        + files_note(V2.base, V2.control, "BSRNet.pth")
+        + files_note(g.name, V2.base, V2.control, "BSRNet.pth")
         + DIALS
-        + fidelity(node, TURNS)
-        + (
-            "- `cfg` in *CFGGuider*: 4. Higher gives more and harder detail, 1 the calmest result.\n"
-            "- `upscale_by` in *Prepare Restoration*: 4, counted from your photo.\n"
-            if g.all_nodes
-            else f"- `upscale_by` in *{NODE}*: 4, counted from your photo.\n"
-            f"- `speed` in *{NODE}*: *fast* takes well under half of the time.\n"
-        )
+        + fidelity(NODE, TURNS)
+        + f"- `upscale_by` in *{NODE}*: 4, counted from your photo.\n"
+        f"- `speed` in *{NODE}*: *fast* takes well under half of the time.\n"
     )
+    if g.all_nodes:
+        g.note = opened("Restore a photo with DiffBIR")
     _restore(g, V2, "BSRNet.pth", "diffbir_v2", upscale_by=4.0, tile_size=0)
 
 
@@ -107,12 +103,11 @@ def upscale_4k_tiled(g: Graph) -> None:
         "stage works in tiles. Sampling blends the authors' tiles of 512; the VAE's tiles leave no "
         "trace at all.\n"
         + CHOOSE
-        + files_note(V2.base, V2.control, "BSRNet.pth")
-        + CARDS
+        + files_note(g.name, V2.base, V2.control, "BSRNet.pth")
         + DIALS
         + fidelity(NODE, TURNS)
-        + f"- `tile_size` in *{NODE}*: 512. Neighbors overlap by half.\n"
-        f"- `speed` in *{NODE}*: *fast* takes well under half of the time.\n"
+        + TILES.format(node=NODE, size=512)
+        + f"- `speed` in *{NODE}*: *fast* takes well under half of the time.\n"
     )
     _restore(g, V2, "BSRNet.pth", "diffbir_4k", upscale_by=4.0, tile_size=512)
 
@@ -123,7 +118,7 @@ def denoise(g: Graph) -> None:
         "puts texture back where SCUNet left it smooth. Photos whose shorter side is below 512 are "
         "worked on at 512 and brought back.\n"
         + CHOOSE
-        + files_note(V2.base, V2.control, "scunet_color_real_psnr.pth")
+        + files_note(g.name, V2.base, V2.control, "scunet_color_real_psnr.pth")
         + DIALS
         + fidelity(NODE, TURNS)
         + f"- `prompt` in *{NODE}*: what the photo shows; empty is the authors' way.\n"
@@ -138,7 +133,7 @@ def upscale_v21(g: Graph) -> None:
         "predicts v and starts from pure noise. The authors' settings: 10 steps, cfg 6, a long prompt "
         "about photo quality. They put a caption of the photo in front of it: write it into `prompt`.\n"
         + CHOOSE
-        + files_note(V21.base, V21.control, "realesrgan_s4_swinir_100k.pth")
+        + files_note(g.name, V21.base, V21.control, "realesrgan_s4_swinir_100k.pth")
         + DIALS
         + fidelity(NODE, TURNS)
         + f"- `prompt` in *{NODE}*: what the photo shows.\n"
@@ -153,7 +148,7 @@ def face(g: Graph) -> None:
         "DiffBIR's face stage 1, and pasted back with a soft edge onto the restored photo. A photo "
         "without a face comes out restored all the same.\n"
         + CHOOSE
-        + files_note(V2.base, V2.control, "BSRNet.pth", "face_swinir_v1.ckpt", DETECTOR)
+        + files_note(g.name, V2.base, V2.control, "BSRNet.pth", "face_swinir_v1.ckpt", DETECTOR)
         + "The last file and the package `opencv-python-headless` are for finding faces. Without them: "
         "right click on the photo, **Open in MaskEditor**, paint over each face.\n\n"
         + DIALS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..graph import Graph
-from ..notes import CARDS, CHOOSE, DIALS, fidelity, files_note
+from ..notes import CHOOSE, DIALS, TILES, fidelity, files_note, opened
 from ..parts import before_and_after, dials, fidelity_dial, photo_group
 
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
@@ -70,48 +70,37 @@ def _restore(g: Graph, release: Release, prefix: str, **settings: Any) -> None:
 
 
 TURNS = "It turns PASD's strength, and how far the photo is noised at the start."
-FOLDERS = (
-    "Keep the folders of a release: its two files have the same name. `unet` is read only for the "
-    "attention that PASD adds.\n\n"
-)
+FOLDERS = "Keep the folders of a release, for its two files have the same name."
 SAYS = f"- `prompt` in *{NODE}*: what the photo shows. PASD likes to be told.\n"
 SPEED = f"- `speed` in *{NODE}*: *fast* takes under half of the time.\n"
 
 
 def upscale(g: Graph) -> None:
-    node = "Fidelity Dial" if g.all_nodes else NODE
     g.note = (
         "# PASD: restore and enlarge x2\n\nThe photo, enlarged, steers Stable Diffusion 1.5 at every "
-        "pixel: PASD cleans and redraws it in one stage. Sampling as in the authors' script: 20 steps "
-        "of their UniPC, cfg 9, started from the photo under noise; the factor 2 is their demo's.\n"
+        "pixel: PASD cleans and redraws it in one stage, with the authors' 20 steps, cfg 9.\n"
         + CHOOSE
-        + files_note(*FULL.files)
-        + FOLDERS
+        + files_note(g.name, *FULL.files, more=FOLDERS)
         + DIALS
-        + fidelity(node, TURNS)
-        + (
-            "- `cfg` in *CFGGuider*: 9. Their demo uses 7.5; lower is calmer.\n"
-            "- `prompt` in *Restoration Prompt*: what the photo shows. PASD likes to be told.\n"
-            if g.all_nodes
-            else SAYS + f"- `upscale_by` in *{NODE}*: 2.\n"
-        )
+        + fidelity(NODE, TURNS)
+        + SAYS
+        + f"- `upscale_by` in *{NODE}*: 2.\n"
     )
+    if g.all_nodes:
+        g.note = opened("Restore a photo with PASD")
     _restore(g, FULL, "pasd_upscale", upscale_by=2.0, tile_size=0)
 
 
 def upscale_4k_tiled(g: Graph) -> None:
     g.note = (
         "# PASD: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096, on any card: the model "
-        "samples in blended tiles, and the VAE's tiles leave no trace at all. The authors take tiles "
-        "of 2560, which need a large card.\n"
+        "samples in blended tiles, and the VAE's tiles leave no trace.\n"
         + CHOOSE
-        + files_note(*FULL.files)
-        + FOLDERS
-        + CARDS
+        + files_note(g.name, *FULL.files, more=FOLDERS)
         + DIALS
         + fidelity(NODE, TURNS)
         + SAYS
-        + f"- `tile_size` in *{NODE}*: 768. Neighbors overlap by a quarter.\n"
+        + TILES.format(node=NODE, size=768)
     )
     _restore(g, FULL, "pasd_4k", upscale_by=4.0, tile_size=768)
 
@@ -121,8 +110,7 @@ def light_upscale(g: Graph) -> None:
         "# PASD light: restore and enlarge x2\n\nThe small version: one more attention in each decoder "
         "block instead of a transformer after it. Faster, and more inventive than the full one.\n"
         + CHOOSE
-        + files_note(*LIGHT.files)
-        + FOLDERS
+        + files_note(g.name, *LIGHT.files, more=FOLDERS)
         + DIALS
         + fidelity(NODE, TURNS)
         + SAYS
@@ -137,8 +125,7 @@ def stylization(g: Graph) -> None:
         "frozen Stable Diffusion 1.5, so any personalized checkpoint of it may draw instead. ToonYou "
         "is the authors' example. Add LoRAs with *Load LoRA*.\n"
         + CHOOSE
-        + files_note(*STYLE.files)
-        + FOLDERS
+        + files_note(g.name, *STYLE.files, more=FOLDERS)
         + DIALS
         + fidelity(NODE, "**Lower is more style**; try 0.1 to 0.3.")
         + f"- `prompt` in *{NODE}*: the words of the style, and what the photo shows.\n"
@@ -153,10 +140,7 @@ def colorization(g: Graph) -> None:
         "draw it in color, and puts those colors on the photo's own brightness: no detail of the photo "
         "changes.\n"
         + CHOOSE
-        + files_note(*COLOR.files)
-        + FOLDERS
-        + "The release's `scheduler_config.json` could not be read here; the authors say that it has "
-        "zero terminal SNR, and v prediction is assumed.\n\n"
+        + files_note(g.name, *COLOR.files, more=FOLDERS)
         + DIALS
         + fidelity(NODE, "It turns PASD's strength.")
         + f"- `prompt` in *{NODE}*: what is in the photo, with colors; the authors always say it.\n"
@@ -171,8 +155,7 @@ def sdxl_upscale(g: Graph) -> None:
         "authors' script: 25 steps of Euler, cfg 7, strength 0.8, from pure noise; worked on at 1280 "
         "pixels or more. Needs far more memory than the others.\n"
         + CHOOSE
-        + files_note(*XL.files)
-        + FOLDERS
+        + files_note(g.name, *XL.files, more=FOLDERS)
         + DIALS
         + fidelity(NODE, "It turns PASD's strength.")
         + SAYS

@@ -10,8 +10,9 @@ from ..parts import before_and_after, photo_group
 def quick_restore(g: Graph) -> None:
     g.note = (
         "# Quick restore\n\nCleans a photo that is noisy, slightly blurred or heavily compressed. "
-        "Nothing to download: the light model comes with the pack.\nChoose your photo in **Load "
-        "Image**, press **Run**; the result is saved under `output/restored`.\n\n"
+        "Nothing to download: the light model comes with the pack.\nPress **Run** to see it with the "
+        "sample photo, then choose yours in **Load Photo**; the result is saved under "
+        "`output/restored`.\n\n"
         + DIALS
         + "- `fidelity` in *Finish Restoration*: 0.5 is the cleaned photo. Above that the photo as it "
         "was is blended in again, with its grain; 1 is the photo alone.\n"
@@ -21,7 +22,7 @@ def quick_restore(g: Graph) -> None:
         "For a stronger model connect **Load Upscale Model** to `upscale_model`; SwinIR and SCUNet "
         "work well.\n"
     )
-    photo = photo_group(g)
+    photo = photo_group(g, sample=True)
     with g.group("2  Restore"):
         ready = g.add("RestorationPrepare", image=photo[0], transparency=photo[1])
         clean = g.add("DegradationRemover", image=ready[0])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...common.bases import SD21
 from ..graph import Graph
-from ..notes import CARDS, CHOOSE, DIALS, fidelity, files_note
+from ..notes import CHOOSE, DIALS, TILES, fidelity, files_note, opened
 from ..parts import before_and_after, dials, fidelity_dial, photo_group
 
 TURBO = "sd_turbo.safetensors"
@@ -41,10 +41,10 @@ def _upscale(g: Graph, release: Release, prefix: str, in_4k: bool = False) -> No
         if release is FAST:
             seesr.inputs["model"] = base[0]
         tagger = g.add("DAPELoader", ram_name=TAGGER[0], dape_name=TAGGER[1])
-    with g.group("3  Restore"):
         settings = {"tile_tagger": tagger[0]} if in_4k else {}
         if g.all_nodes:
             settings["fidelity"] = fidelity_dial(g)
+    with g.group("3  Restore"):
         done = g.restore(
             "RestoreWithSeeSR",
             image=photo[0],
@@ -65,56 +65,38 @@ def _upscale(g: Graph, release: Release, prefix: str, in_4k: bool = False) -> No
 
 
 TURNS = "It turns the strength of SeeSR."
-FOLDERS = (
-    "The two networks of SeeSR have the same file name: keep them in folders of their own. Their "
-    "authors publish them by a link in their README; the links here are of a mirror.\n\n"
-)
-BATCHES = (
-    "Several photos at once: put core's *Rebatch Images* with batch size 1 behind *Load Image*, so "
-    "that each gets its own tags.\n"
-)
+FOLDERS = "Keep the folders, for two files have the same name; they come from a mirror of the authors' link."
 SPEED = f"- `speed` in *{NODE}*: *fast* takes well under half of the time.\n"
 
 
 def upscale(g: Graph) -> None:
-    node = "Fidelity Dial" if g.all_nodes else NODE
     g.note = (
         "# SeeSR: restore and enlarge x4\n\nA tagger that was trained on damaged photos (DAPE) says "
         "what is in yours: in words, for the prompt, and in embeddings that the model attends to at "
         "every step. The run starts from the photo itself under noise. The settings are the authors': "
         "50 steps, cfg 5.5, AdaIN colors, tiles of 768 where the picture is larger.\n"
         + CHOOSE
-        + files_note(*FULL.files)
-        + FOLDERS
+        + files_note(g.name, *FULL.files, more=FOLDERS)
         + DIALS
-        + fidelity(node, TURNS)
-        + (
-            "- `cfg` in *CFGGuider*: 5.5. Higher brings more detail and less fidelity, 1 is calmest.\n"
-            "- `min_side` in *Prepare Restoration*: 512. 768 keeps closer to the photo.\n"
-            if g.all_nodes
-            else f"- `upscale_by` in *{NODE}*: 4.\n" + SPEED
-        )
-        + "\n"
-        + BATCHES
+        + fidelity(NODE, TURNS)
+        + f"- `upscale_by` in *{NODE}*: 4.\n"
+        + SPEED
     )
+    if g.all_nodes:
+        g.note = opened("Restore a photo with SeeSR")
     _upscale(g, FULL, "seesr")
 
 
 def upscale_4k_tiled(g: Graph) -> None:
     g.note = (
         "# SeeSR: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096, on any card: the model "
-        "samples in blended tiles, the tagger looks at each of them by itself, and the VAE's tiles "
-        "leave no trace at all.\n"
+        "samples in blended tiles, and the tagger looks at each of them.\n"
         + CHOOSE
-        + files_note(*FULL.files)
-        + FOLDERS
-        + CARDS
+        + files_note(g.name, *FULL.files, more=FOLDERS)
         + DIALS
         + fidelity(NODE, TURNS)
-        + f"- `tile_size` in *{NODE}*: 768. Neighbors overlap by a third.\n"
+        + TILES.format(node=NODE, size=768)
         + SPEED
-        + f"\n`tile_tagger` of *{NODE}*: without it all tiles share what the tagger saw in the whole "
-        "photo, as the authors do it.\n\n" + BATCHES
     )
     _upscale(g, FULL, "seesr_4k", in_4k=True)
 
@@ -123,15 +105,13 @@ def turbo(g: Graph) -> None:
     g.note = (
         "# SeeSR-Turbo: restore and enlarge x4 in two steps\n\nSeeSR on SD-Turbo: its attention is set "
         "into a base that needs two steps and no guidance, so a picture takes 2 runs of the model "
-        "instead of 100. The settings are the authors'.\n"
+        "instead of 100. The settings are the authors'. SD-Turbo has a license of its own.\n"
         + CHOOSE
-        + files_note(*FAST.files)
-        + FOLDERS
+        + files_note(g.name, *FAST.files, more=FOLDERS)
         + DIALS
         + fidelity(NODE, TURNS)
         + f"- `steps` in *{NODE}*: 0, which is 2. Up to 8 brings more detail.\n"
-        f"- `prompt` in *{NODE}*: your own words beside the tags.\n\n"
-        "SD-Turbo has a license of its own.\n\n" + BATCHES
+        f"- `prompt` in *{NODE}*: your own words beside the tags.\n"
     )
     _upscale(g, FAST, "seesr_turbo")
 
@@ -142,7 +122,7 @@ def tag_and_prompt(g: Graph) -> None:
         "compressed photo, and the prompts that SeeSR makes of it. Connect the texts to any other "
         "restoration, or edit them.\n"
         + CHOOSE
-        + files_note(*TAGGER)
+        + files_note(g.name, *TAGGER)
         + DIALS
         + "- `threshold_offset` in *Tag Image (DAPE)*: 0. -0.1 gives more tags, more of them "
         "wrong; 0.1 fewer.\n"

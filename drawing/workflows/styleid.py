@@ -24,13 +24,12 @@ class Loaded:
     empty: Slot
 
 
-def _style(g: Graph) -> Slot:
+def _style_at_size(g: Graph, painting: Slot) -> Slot:
     """The painting, as the paper's program brings it to size."""
-    painting = g.add("LoadImage", "The style", image="example.png")
-    return g.add(
+    return g.folded(
         "ImageScale",
         "Size of the style",
-        image=painting[0],
+        image=painting,
         upscale_method="lanczos",
         width=SIDE,
         height=SIDE,
@@ -96,12 +95,7 @@ STYLE_DIALS = (
     "- `fidelity` in *{dial}*: 0.5, the authors' setting. Lower is more style, higher keeps the "
     "content. It turns `gamma` of *Apply StyleID*.\n"
 )
-COST = (
-    "Inverting takes as long as sampling, once for each picture; ComfyUI keeps both while you turn "
-    "the dials of *Apply StyleID*. The features of a square of 512 pixels take 0.55 GiB of RAM; with "
-    "`features` on *lockstep* in both inverting nodes almost none.\n"
-)
-SIZE = "- `height` in *Size of the result*: 512, what the model was trained at.\n\n"
+SIZE = "- `height` in *Size of the result*: 512, what the model was trained at.\n"
 
 
 def transfer(g: Graph) -> None:
@@ -110,22 +104,22 @@ def transfer(g: Graph) -> None:
         "are run back to noise, and on the way forth the content asks and the style answers. The "
         "settings are the authors': 50 steps, no prompt, cfg 1.\nChoose the photo in **The "
         "content** and the painting in **The style**, press **Run**.\n\n"
-        + files_note(BASE)
+        + files_note(g.name, BASE)
         + DIALS
         + STYLE_DIALS.format(dial="Fidelity Dial")
         + "- `temperature` in *Apply StyleID*: 1.5. Lower is softer.\n"
         + SIZE
-        + COST
     )
     with g.group("1  Content and style"):
         photo = g.add("LoadImage", "The content", image="example.png")
-        content, info = _working_size(g, photo[0], photo[1])
-        style = _style(g)
+        painting = g.add("LoadImage", "The style", image="example.png")
     with g.group("2  Model"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
-        empty = g.add("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
+        empty = g.folded("CLIPTextEncode", "Empty prompt", clip=base[1], text="")
         dial = fidelity_dial(g)
     with g.group("3  To noise and back"):
+        content, info = _working_size(g, photo[0], photo[1])
+        style = _style_at_size(g, painting[0])
         drawn = _stylize(g, Loaded(base[0], base[2], empty[0]), content, style, dial)
         done = _finished(g, drawn, info)
     before_and_after(g, 4, photo[0], done[0], "styleid")
@@ -133,24 +127,22 @@ def transfer(g: Graph) -> None:
 
 def restore_then_style(g: Graph) -> None:
     g.note = (
-        "# Restore an old photo, then paint it\n\nFirst DiffBIR v2 restores the photo and enlarges "
-        "it twice, then StyleID gives it the look of a picture, both with the same Stable "
-        "Diffusion 2.1. Restoring first matters: StyleID keeps the content's structure, noise and "
-        "blocks of compression too.\nChoose the photo in **Load Image** and the painting in **The "
-        "style**, press **Run**.\n\n"
-        + files_note(V2.base, V2.control, "BSRNet.pth")
+        "# Restore an old photo, then paint it\n\nDiffBIR v2 restores the photo, then StyleID gives it "
+        "the look of a picture, with the same base. Choose the photo in **Load Image** and the "
+        "picture in **The style**, press **Run**.\n\n"
+        + files_note(g.name, V2.base, V2.control, "BSRNet.pth")
         + DIALS
         + f"- `fidelity` in *{NODE}*: 0.5, the authors' setting. Higher keeps closer to the photo, "
-        "lower draws more freely.\n"
-        + STYLE_DIALS.format(dial="Fidelity of the style")
-        + SIZE
-        + COST
+        "lower draws more freely.\n" + STYLE_DIALS.format(dial="Fidelity of the style") + SIZE
     )
     with g.group("1  Photo and style"):
         photo = g.add("LoadImage", image="example.png")
-        style = _style(g)
-    with g.group("2  Restore"):
+        painting = g.add("LoadImage", "The style", image="example.png")
+    with g.group("2  Models"):
         loaded = load(g, V2, "BSRNet.pth")
+        empty = g.folded("CLIPTextEncode", "Empty prompt", clip=loaded["clip"], text="")
+        styling = g.add("RestorationFidelity", "Fidelity of the style")[0]
+    with g.group("3  Restore"):
         restored = g.restore(
             "RestoreWithDiffBIR",
             image=photo[0],
@@ -160,15 +152,14 @@ def restore_then_style(g: Graph) -> None:
             tile_size=0,
             **loaded,
         )
-    with g.group("3  Paint"):
-        styling = g.add("RestorationFidelity", "Fidelity of the style")[0]
+    with g.group("4  Paint"):
         content, info = _working_size(g, restored[0])
-        empty = g.add("CLIPTextEncode", "Empty prompt", clip=loaded["clip"], text="")
+        style = _style_at_size(g, painting[0])
         drawn = _stylize(
             g, Loaded(loaded["model"], loaded["vae"], empty[0]), content, style, styling
         )
         done = _finished(g, drawn, info)
-    before_and_after(g, 4, photo[0], done[0], "restored_and_styled")
+    before_and_after(g, 5, photo[0], done[0], "restored_and_styled")
 
 
 def ddnm_inpaint(g: Graph) -> None:
@@ -179,7 +170,7 @@ def ddnm_inpaint(g: Graph) -> None:
         "steps with noise (eta 0.85).\nChoose the photo in **Load Image**, right click on it, "
         "**Open in MaskEditor**, paint over the damage, describe the whole picture in **What the "
         "picture shows**, press **Run**.\n\n"
-        + files_note(BASE)
+        + files_note(g.name, BASE)
         + DIALS
         + "- `expand` in *Grow the damage*: 16 pixels around the damage are redrawn, because each cell of "
         "the latent sees its surroundings. More, if the damage shines through.\n"
