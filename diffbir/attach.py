@@ -22,12 +22,12 @@ from comfy.controlnet import ControlBase
 from torch import Tensor
 
 from ..common.diffusion import q_sample
-from ..common.images import from_mask
 from ..common.latents import from_latent
 from ..common.resample import resize
 from ..common.schedule import signal
 from ..host.areas import AREAS_KEY, AreaCond, Conditioning
-from ..host.masks import averaged, size_of, whole_mask
+from ..host.errors import claiming, running_node
+from ..host.masks import averaged, size_of, where_to_act, whole_mask
 from ..host.sampling import check_schedule, training_table
 from ..host.view import PIXELS_PER_CELL, RowLayout, Size, wrong_size
 from .networks import DiffBIRControlNet
@@ -71,6 +71,8 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         self.mask: Tensor | None = None
         self.noise_level = 0
         self.noise: Tensor | None = None
+        self.node = ""
+        """Display name of the node that gave the hint."""
         self._forget()
 
     def _forget(self) -> None:
@@ -93,6 +95,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         self.latent_format = None
         self.set_cond_hint(scaled, strength, percent_range)
         self.mask, self.noise_level, self.noise = mask, noise_level, noise
+        self.node = running_node()
         return self
 
     def copy(self) -> DiffBIRControl:
@@ -101,10 +104,11 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
         other.control_model_wrapped = self.control_model_wrapped
         self.copy_to(other)
         other.mask, other.noise_level, other.noise = self.mask, self.noise_level, self.noise
+        other.node = self.node
         return other
 
     def pre_run(self, model: Any, percent_to_timestep_function: Any) -> None:
-        check_schedule(model.model_sampling)
+        claiming(check_schedule, self.node)(model.model_sampling)
         # A run that was interrupted never came to its cleanup.
         self.cond_hint = None
         self._forget()
@@ -142,7 +146,20 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             first, last = self.timestep_range
             if t[0] > first or t[0] < last:
                 return previous
+        own = claiming(self._own_control, self.node)(
+            x_noisy, t, cond, batched_number, transformer_options
+        )
+        return previous if own is None else self.control_merge(own, previous, output_dtype=None)
 
+    def _own_control(
+        self,
+        x_noisy: Tensor,
+        t: Tensor,
+        cond: dict[str, Any],
+        batched_number: int,
+        transformer_options: dict[str, Any],
+    ) -> Control | None:
+        """The residuals of one call; None where the mask leaves nothing of them."""
         areas = cond.get(AREAS_KEY, (None,) * batched_number)
         layout = RowLayout.of(x_noisy, transformer_options, areas)
         mask = None
@@ -157,7 +174,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
                     self._mask = whole_mask(self.mask, size_of(whole))
                 mask = layout.cut(self._mask, "the mask")
                 if not mask.any():
-                    return previous
+                    return None
 
         dtype = self.manual_cast_dtype or self.control_model.dtype
         context = cond.get("crossattn_controlnet", cond["c_crossattn"])
@@ -176,7 +193,7 @@ class DiffBIRControl(comfy.controlnet.ControlNet):
             for residuals in control.values():
                 for residual in residuals:
                     residual *= averaged(mask, size_of(residual))
-        return self.control_merge(control, previous, output_dtype=None)
+        return control
 
     def _foreign_part(self, x: Tensor, layout: RowLayout) -> Tensor | None:
         """The part of the hint that another pack's tiler has put in place for this call."""
@@ -279,7 +296,7 @@ def apply_latent_control(
     if strength == 0:
         return positive, negative
     samples = from_latent(latent, channels=control_net.control_model.config.hint_channels)
-    mask = None if mask is None else from_mask(mask)
+    mask = where_to_act(mask)
     if not samples.any():
         log.warning(
             "Apply LA Control got an empty latent, so the control sees no picture. Connect VAE "

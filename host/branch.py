@@ -19,10 +19,11 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..common.images import from_image, from_mask
+from ..common.images import from_image
 from .areas import AREAS_KEY, AreaCond
+from .errors import claiming_wrapper
 from .extra_blocks import Block, after
-from .masks import blended_by_mask, scaled_by_mask, whole_mask
+from .masks import blended_by_mask, scaled_by_mask, where_to_act, whole_mask
 from .patching import (
     ModelCall,
     SharedByClones,
@@ -310,10 +311,12 @@ def apply_branch(
     ValueError for a noise schedule that `training_table` does not read.
     """
     check_schedule(model.get_model_object("model_sampling"))
-    mask = None if mask is None else from_mask(mask)
-    patch = BranchPatch(branch, whole_cells(image), (start_percent, end_percent), mask)
+    percent = (start_percent, end_percent)
+    patch = BranchPatch(branch, whole_cells(image), percent, where_to_act(mask))
     patched, key = model.clone(), patch.identity
-    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, key, patch.tell_areas)
+    patched.add_wrapper_with_key(
+        WrappersMP.CALC_COND_BATCH, key, claiming_wrapper(patch.tell_areas)
+    )
     announce_memory(patched, key, patch.more_rows)
     around_model_calls(patched, key, patch.run)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, patch.forget)

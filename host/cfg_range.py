@@ -10,6 +10,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .errors import claiming, claiming_wrapper, running_node
 from .patching import SharedByClones
 from .sampling import PercentRange, in_range, training_timestep
 from .x0_guidance import GUIDANCE_KEY, Args
@@ -122,6 +123,9 @@ def guide_only(patched: Any, percent: PercentRange, growth: Growth | None = None
     """Patches a clone: CFG only inside `percent`, where `growth` may change the scale; outside it
     is 1 and the unconditional branch is not run unless another patch reads it."""
     limits = CFGRange(percent, growth)
-    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, GUIDANCE_KEY, limits.calc_cond_batch)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, GUIDANCE_KEY, limits.say_what_stays)
-    patched.set_model_sampler_pre_cfg_function(limits.pre_cfg)
+    for kind, wrapper in (
+        (WrappersMP.CALC_COND_BATCH, limits.calc_cond_batch),
+        (WrappersMP.OUTER_SAMPLE, limits.say_what_stays),
+    ):
+        patched.add_wrapper_with_key(kind, GUIDANCE_KEY, claiming_wrapper(wrapper))
+    patched.set_model_sampler_pre_cfg_function(claiming(limits.pre_cfg, running_node()))

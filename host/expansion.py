@@ -10,6 +10,7 @@ from comfy_execution.graph_utils import GraphBuilder
 import nodes as host_nodes
 
 from ..common.recipe import Graph
+from .errors import inner_id
 
 
 def raw(io_type: str, name: str, **fields: Any) -> io.Input:
@@ -33,7 +34,7 @@ def expanded(graph: Graph) -> io.NodeOutput:
             for key, value in each["inputs"].items()
         }
         kind = each["class_type"]
-        placed[name] = builder.node(kind, name, **{**_defaults(kind), **inputs})
+        placed[name] = builder.node(kind, inner_id(name), **{**_defaults(kind), **inputs})
     result = placed[next(reversed(graph))]
     return io.NodeOutput(result.out(0), expand=builder.finalize())
 

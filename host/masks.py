@@ -7,10 +7,31 @@ and a black one no patch, bit for bit.
 
 from __future__ import annotations
 
+import logging
+
 from torch import Tensor, lerp
 from torch.nn.functional import interpolate
 
+from ..common.images import from_mask
+from .errors import running_node
 from .view import Size
+
+log = logging.getLogger(__name__)
+
+
+def where_to_act(mask: object | None) -> Tensor | None:
+    """The `mask` of a node, B H W, after checking it; None: everywhere. A node that a black mask
+    leaves nothing to do says so in the log, because its picture does not."""
+    if mask is None:
+        return None
+    painted = from_mask(mask)
+    if not painted.any():
+        log.warning(
+            "%s: `mask` is black everywhere, so this node does nothing. Paint white where it should "
+            "act, or take the mask away and it acts everywhere.",
+            running_node(),
+        )
+    return painted
 
 
 def averaged(mask: Tensor, size: Size) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from .errors import claiming, claiming_wrapper, running_node
 from .view import Options
 
 Self = TypeVar("Self")
@@ -56,6 +57,8 @@ class ModelCall:
     """The call's `transformer_options`."""
     more: dict[str, Any]
     """What else the checkpoint or a node gives, such as SDXL's `y`."""
+    node: str = ""
+    """Display name of the node whose patch has the call."""
 
     @property
     def chunks(self) -> int:
@@ -75,7 +78,7 @@ class ModelCall:
         prompts have set there, in whichever order they are connected. place: by the host's name,
         such as `attn1_patch`."""
         known = self.options.get("patches", {})
-        others = known.get(place, [])
+        others, patch = known.get(place, []), claiming(patch, self.node)
         patches = [patch, *others] if first else [*others, patch]
         return self.with_options({"patches": {**known, place: patches}})
 
@@ -86,7 +89,9 @@ class ModelCall:
 
 def around_model_calls(patched: Any, key: str, run: Callable[[Any, ModelCall], Tensor]) -> None:
     """Patches a clone: `run` takes the place of every model call. It gets the host's executor, of
-    which `class_obj` is the BaseModel, and the call; `call.run(executor)` goes on."""
+    which `class_obj` is the BaseModel, and the call; `call.run(executor)` goes on. Its errors name
+    the node that is running now."""
+    node = running_node()
 
     def apply_model(
         executor: Any,
@@ -99,9 +104,9 @@ def around_model_calls(patched: Any, key: str, run: Callable[[Any, ModelCall], T
         **more: Any,
     ) -> Tensor:
         options = transformer_options or {}
-        return run(executor, ModelCall(x, t, c_concat, c_crossattn, control, options, more))
+        return run(executor, ModelCall(x, t, c_concat, c_crossattn, control, options, more, node))
 
-    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, apply_model)
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, key, claiming_wrapper(apply_model))
 
 
 def announce_memory(patched: Any, key: str, more_rows: Callable[[Any, Sequence[int]], int]) -> None:
@@ -117,7 +122,9 @@ def announce_memory(patched: Any, key: str, more_rows: Callable[[Any, Sequence[i
         rows = shape[0] + more_rows(model, shape)
         return executor(model, [rows, *shape[1:]], *args, **kwargs)
 
-    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, key, prepare_sampling)
+    patched.add_wrapper_with_key(
+        WrappersMP.PREPARE_SAMPLING, key, claiming_wrapper(prepare_sampling)
+    )
 
 
 def rows_of_bytes(needed: float, model: Any, shape: Sequence[int]) -> int:

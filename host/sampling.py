@@ -30,6 +30,7 @@ from ..common.schedule import (
     signal,
     timesteps_at,
 )
+from .errors import claiming, running_node
 
 PercentRange = tuple[float, float]
 LatentDict = dict[str, Any]
@@ -165,7 +166,7 @@ class StartNoise:
     def __init__(
         self, model: Any, sigma: float, seed: int, start: Callable[[LatentDict], Tensor]
     ) -> None:
-        self.seed = seed
+        self.seed, self.node = seed, running_node()
         self._start, self._sigma = start, sigma
         self._format = model.get_model_object("latent_format")
         table = training_table(model.get_model_object("model_sampling"))
@@ -179,7 +180,7 @@ class StartNoise:
         samples = input_latent["samples"].float()
         # The host leaves an empty latent as it is.
         taken = self._format.process_in(samples) if samples.count_nonzero() else samples
-        return (self.point(input_latent) - taken) / self._scale
+        return (claiming(self.point, self.node)(input_latent) - taken) / self._scale
 
 
 def embedded_start(
@@ -244,7 +245,7 @@ def _sampler_function(run: Sampler) -> Callable[..., Tensor]:
         same_noise: bool = False,
     ) -> Tensor:
         x, sigmas, extra_args = _at_infinity(model, x, sigmas, extra_args or {})
-        ones = x.new_ones(x.shape[0])
+        ones, ask = x.new_ones(x.shape[0]), claiming(model, "")
         seed = extra_args.get("seed")
         own = step_noise(torch.initial_seed() if seed is None else seed, x, same_noise)
 
@@ -254,7 +255,7 @@ def _sampler_function(run: Sampler) -> Callable[..., Tensor]:
         with tqdm(total=len(sigmas) - 1, disable=disable) as bar:
 
             def denoise(x: Tensor, i: int) -> Tensor:
-                x0 = model(x, sigmas[i] * ones, **extra_args)
+                x0 = ask(x, sigmas[i] * ones, **extra_args)
                 if callback is not None:
                     sigma = sigmas[i]
                     callback({"x": x, "i": i, "sigma": sigma, "sigma_hat": sigma, "denoised": x0})
@@ -290,4 +291,4 @@ def _at_infinity(
 def restoration_sampler(run: Sampler, **options: Any) -> KSAMPLER:
     """SAMPLER of one of the methods' own. options: `noise_sampler`, as the host's samplers take it;
     `same_noise`: every image gets the first one's."""
-    return KSAMPLER(_sampler_function(run), options)
+    return KSAMPLER(claiming(_sampler_function(run), running_node()), options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from numbers import Integral, Real
 from types import MethodType
@@ -16,6 +16,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.fidelity import AUTHORS
+from .errors import claim, outer_node, running
 from .report import harmless, quoted
 
 RestoreInfoType = io.Custom("RESTORE_INFO")
@@ -34,9 +35,17 @@ _LISTED = 20
 """Choices that a sentence names."""
 
 
-def schema(**fields: Any) -> io.Schema:
-    """`io.Schema` without the fields this host does not know (search_aliases before 0.18)."""
-    return io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+def schema(advanced: Collection[str] = (), **fields: Any) -> io.Schema:
+    """`io.Schema` without the fields this host does not know (search_aliases before 0.18).
+
+    advanced: names of inputs that a beginner never turns; the front end folds their widgets away.
+    """
+    found = io.Schema(**{name: value for name, value in fields.items() if name in _SCHEMA_FIELDS})
+    for part in found.inputs:
+        if part.id in advanced:
+            # As an option of the front end's, so that hosts without the argument hand it on.
+            part.extra_dict = {**part.extra_dict, "advanced": True}
+    return found
 
 
 class FileInput(io.Combo.Input):
@@ -213,8 +222,9 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
     @wraps(execute)
     def checked(cls: type[CheckedNode], *args: Any, **kwargs: Any) -> io.NodeOutput:
         given = signature.bind(cls, *args, **kwargs)
+        schema = cls.define_schema()
+        parts, name = schema.inputs, schema.display_name or schema.node_id
         try:
-            parts = cls.define_schema().inputs
             values = given.arguments if every is None else given.arguments.setdefault(every, {})
             for part in parts:  # None through a link is as nothing connected
                 if part.optional and values.get(part.id, part) is None:
@@ -226,10 +236,12 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
                     check_value(part, value)
             _check_together(cls, values)
             # Building a network draws its first weights, even when a file's replace them next.
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), running(name):
                 return execute(*given.args, **given.kwargs)
         except Exception as error:
             error.args = tuple(harmless(a) if isinstance(a, str) else a for a in error.args)
+            if outer_node():  # else the host names this one, which the user sees
+                claim(error, name)
             raise
 
     return checked

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..common.tiling import Tile, Weighting, normalized_weights, plan_tiles
 from .call_state import CallState
+from .errors import claiming_wrapper
 from .frames import Frames
 from .memory import is_out_of_memory
 from .patching import SharedByClones
@@ -215,12 +216,12 @@ def apply_tiles(model: Any, plan: TilePlan, cell: int = 8, node_id: str | None =
     tiling = TiledSampling(plan, cell, node_id)
     patched = model.clone()
     # The last node wins: tiles of tiles would not know where they lie.
-    for kind in (WrappersMP.PREPARE_SAMPLING, WrappersMP.CALC_COND_BATCH):
+    for kind, wrapper in (
+        (WrappersMP.PREPARE_SAMPLING, tiling.prepare),
+        (WrappersMP.CALC_COND_BATCH, tiling.calc_cond_batch),
+    ):
         patched.remove_wrappers_with_key(kind, TILED_SAMPLING_KEY)
+        patched.add_wrapper_with_key(kind, TILED_SAMPLING_KEY, claiming_wrapper(wrapper))
     patched.remove_callbacks_with_key(CallbacksMP.ON_CLEANUP, TILED_SAMPLING_KEY)
-    patched.add_wrapper_with_key(WrappersMP.PREPARE_SAMPLING, TILED_SAMPLING_KEY, tiling.prepare)
-    patched.add_wrapper_with_key(
-        WrappersMP.CALC_COND_BATCH, TILED_SAMPLING_KEY, tiling.calc_cond_batch
-    )
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, TILED_SAMPLING_KEY, tiling.forget)
     return patched

@@ -11,6 +11,7 @@ from comfy.patcher_extension import CallbacksMP
 from torch import Tensor
 
 from ..common.images import from_mask, match_batch
+from .errors import claiming, running_node
 from .masks import averaged, size_of
 from .patching import SharedByClones, announce_memory, rows_of_bytes, unique_key
 from .sampling import PercentRange, check_schedule, in_range
@@ -51,8 +52,12 @@ class X0Guidance(SharedByClones, ABC):
         """mask: B H W in 0..1 of any resolution; see `where`."""
         self.percent = percent
         self.mask = None if mask is None else from_mask(mask)
+        self.node = running_node()
 
     def __call__(self, args: Args) -> Tensor:
+        return claiming(self._guided, self.node)(args)
+
+    def _guided(self, args: Args) -> Tensor:
         x0, model = args["denoised"], args["model"]
         check_schedule(model.model_sampling)
         sigma = float(args["sigma"].flatten()[0])

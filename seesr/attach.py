@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..common.tiling import Tile
 from ..host.branch import BranchCall, BranchResult, ImageBranch, apply_branch, whole_cells
+from ..host.errors import claiming_wrapper
 from ..host.view import PIXELS_PER_CELL, PicturePart
 from ..tagger.load import DapeModel
 from ..tagger.run import TagEmbeds, check_tagger
@@ -137,5 +138,6 @@ def apply_seesr(
     if tiles is not None:
         patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, SEESR_KEY, tiles.forget)
     if same_base(model, networks) is not True:
-        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, SEESR_KEY, _warn_of_guidance)
+        warn = claiming_wrapper(_warn_of_guidance)
+        patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, SEESR_KEY, warn)
     return patched

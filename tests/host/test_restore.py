@@ -161,7 +161,7 @@ def executed(executor: Any, prompt: dict[str, Any]) -> tuple[set[str], set[str]]
     executor.execute(prompt, "0", {"client_id": "someone"}, outputs)
     assert executor.success, executor.status_messages
     began = executor.server.began
-    return {node.rpartition(".")[2] for node, _ in began if "." in node}, {
+    return {node.rpartition(": ")[2] for node, _ in began if "." in node}, {
         shown for node, shown in began if "." in node
     }
 
@@ -223,6 +223,22 @@ def test_only_the_painted_part_is_restored(comfy, workflow) -> None:
     (control,) = (n["inputs"] for n in applied.values() if n["class_type"] == "PACAControlApply")
     control["strength"] = 0.0
     assert (run(comfy, applied) == nowhere).all()
+
+
+def test_errors_inside_name_the_node_and_what_is_in_it(comfy, workflow, tiny, monkeypatch) -> None:
+    from restoration.host.branch import BranchPatch
+
+    def fail(*_: object) -> None:
+        raise ValueError("Too large.")
+
+    prompt, _ = workflow("pasd_upscale")
+    with monkeypatch.context() as patched, pytest.raises(AssertionError) as in_the_sampler:
+        patched.setattr(BranchPatch, "_check_size", fail)
+        run(comfy, prompt)
+    assert "Restore with PASD: Apply PASD: Too large." in str(in_the_sampler.value)
+    monkeypatch.setitem(tiny.bases, "pasd", tiny.bases["diffbir"])
+    with pytest.raises(AssertionError, match="Restore with PASD: Apply PASD: These PASD files"):
+        run(comfy, prompt)
 
 
 def test_a_tile_that_is_too_small_is_refused_by_name(comfy, workflow) -> None:

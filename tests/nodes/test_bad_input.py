@@ -444,6 +444,52 @@ def test_every_entry_of_a_conditioning_is_looked_at(ours, things, entry) -> None
         called(ours["StyleIDInvert"], conditioning=[*things["CONDITIONING"], entry])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "LAControlApply",
+        "PACAControlApply",
+        "SeeSRControlApply",
+        "LatentImageGuidance",
+        "DDNMGuidance",
+    ],
+)
+def test_a_mask_that_fails_in_the_sampler_names_its_node_and_a_black_one_is_logged(
+    ours, things, caplog, name: str
+) -> None:
+    import comfy.sample
+    import comfy.samplers
+
+    node = ours[name]
+    given = good(name, node, "mask", things)
+    result = node.execute(**{**given, "mask": torch.ones(2, SIDE, SIDE)}).result
+    model = given.get("model", things["MODEL"])
+    width = model.model.model_config.unet_config["context_dim"]
+    text = [[torch.zeros(1, 7, width), {}]]
+    model, positive, negative = (
+        (model, *result) if name == "LAControlApply" else (result[0], text, text)
+    )
+    latent = torch.zeros(1, 4, SIDE // 8, SIDE // 8)
+    with pytest.raises(ValueError) as caught:
+        comfy.sample.sample_custom(
+            model,
+            latent,
+            2.0,
+            comfy.samplers.ksampler("euler"),
+            torch.tensor([10.0, 0.0]),
+            positive,
+            negative,
+            latent,
+            disable_pbar=True,
+        )
+    title = node.define_schema().display_name
+    assert str(caught.value).startswith(f"{title}: ") and "mask" in str(caught.value)
+    assert not caplog.records
+    node.execute(**{**given, "mask": torch.zeros(1, SIDE, SIDE)})
+    (record,) = [each for each in caplog.records if "is black everywhere" in each.getMessage()]
+    assert record.getMessage().startswith(f"{title}: `mask` ")
+
+
 def test_what_another_node_remembers_is_told_from_other_values(ours, things) -> None:
     finish, paste, style = (
         ours[name] for name in ("RestorationFinish", "RestorationFacePaste", "StyleIDApply")
