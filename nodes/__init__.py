@@ -40,12 +40,15 @@ def extension() -> ComfyExtension:
     """The pack as ComfyUI's V3 API takes it."""
     from comfy_api.latest import ComfyExtension
 
+    from ..host.collisions import watch_ids
     from ..host.folders import register_folders
 
     register_folders()
 
     class DiffusionRestoration(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:
-            return load_nodes()
+            loaded = load_nodes()
+            watch_ids({node.define_schema().node_id: node for node in loaded})
+            return loaded
 
     return DiffusionRestoration()

@@ -12,6 +12,8 @@ MECHANISMS = {
     "host/call_state": "host/test_tiled_company.py::test_guidance_by_the_attention_of_one_call_is_refused_in_tiles_only",
     "host/cfg_range": "host/test_cfg_range.py::test_a_cache_by_prompt_entry_meets_a_negative_that_joins_or_leaves",
     "host/control_encoder": "host/test_branch.py::test_hint_encoder_reads_its_own_layout",
+    "host/collisions": "host/test_pack.py::test_ids_that_another_pack_has_too_are_logged_with_both_packs",
+    "host/errors": "host/test_errors.py::test_a_node_inside_another_names_both",
     "host/exact_vae": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
     "host/expansion": "host/test_restore.py::test_inner_results_are_kept_and_the_outer_node_is_shown",
     "host/extra_blocks": "host/test_branch.py::test_interrupt_leaves_no_hook_and_no_features",

@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +80,29 @@ def test_one_broken_node_file_hides_only_its_own_nodes(comfy, registry, tmp_path
     assert not {"WaveletColorFix", "AdaINColorFix"} & set(registry)
     (record,) = [r for r in caplog.records if "nodes/color.py" in r.getMessage()]
     assert record.exc_info and "a_module_that_does_not_exist" in str(record.exc_info[1])
+
+
+def test_ids_that_another_pack_has_too_are_logged_with_both_packs(
+    comfy, registry, tmp_path, caplog, monkeypatch
+) -> None:
+    from aiohttp import web
+
+    app = web.Application()
+    server = SimpleNamespace(PromptServer=SimpleNamespace(instance=SimpleNamespace(app=app)))
+    monkeypatch.setitem(sys.modules, "server", server)
+
+    def other(folder: str) -> type:
+        return type("Other", (), {"RELATIVE_PYTHON_MODULE": f"custom_nodes.{folder}"})
+
+    registry["WaveletColorFix"] = other("frame.utilities")
+    assert load(comfy, copy_pack(tmp_path / "pack"))
+    registry["DAPELoader"] = other("tags")
+    app.freeze()
+    asyncio.run(app.startup())
+    early, late = (r.getMessage() for r in caplog.records if "has a node with the id" in r.msg)
+    assert all(each in early for each in ("Diffusion Restoration", "frame.utilities", "Wavelet"))
+    assert "now this pack's" in early
+    assert "tags" in late and "DAPELoader" in late and "now the other one" in late
 
 
 _SNAPSHOT = """

@@ -231,6 +231,14 @@ def test_files_are_what_the_description_gives(definitions) -> None:
     from restoration.drawing.build import files
 
     written = files(definitions)
+def test_no_node_has_an_id_that_another_pack_takes() -> None:
+    """ComfyUI keeps the node that is loaded last, whichever pack's that is."""
+    taken = {"WaveletColorFix"}  # ComfyUI-FrameUtilitys
+    for path in (*(ROOT / "workflows").rglob("*.json"), *(ROOT / "subgraphs").glob("*.json")):
+        text = path.read_text(encoding="utf-8")
+        assert not [name for name in taken if f'"{name}"' in text], path
+
+
     for path, text in written.items():
         assert path.read_text("utf-8") == text, path
     folders = (FOLDER, FOLDER / "api", ROOT / "subgraphs")
