@@ -195,7 +195,7 @@ def finish(
     if not isinstance(info, RestoreInfo):
         raise ValueError(
             f"`info` is a {type(info).__name__}, not what Prepare Restoration remembers. Connect its "
-            "output `info`."
+            "output `restore_info`."
         )
     pixels, _ = from_image(image)
     batch = pixels.shape[0]

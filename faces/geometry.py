@@ -76,7 +76,7 @@ def check_info(info: object) -> FaceInfo:
         return info
     raise ValueError(
         f"`info` is a {type(info).__name__}, not where Crop Faces found the faces. Connect its "
-        "output `info`."
+        "output `face_info`."
     )
 
 

@@ -35,7 +35,7 @@ class WaveletColorFix(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="WaveletColorFix",
-            display_name="Wavelet Color Fix",
+            display_name="Restoration Color Fix (Wavelet: Colors and Light)",
             category="restoration/color",
             description="Keeps the fine detail of the image and takes everything coarser than "
             "about 32 pixels, so the colors and the lighting, from the reference. The default of "
@@ -57,7 +57,7 @@ class AdaINColorFix(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="AdaINColorFix",
-            display_name="AdaIN Color Fix",
+            display_name="Restoration Color Fix (AdaIN: Mean and Contrast)",
             category="restoration/color",
             description="Gives every color channel of the image the mean and the contrast of the "
             "reference. One correction for the whole picture: it leaves no halos, but cannot mend "

@@ -30,7 +30,7 @@ class DiffBIRControlLoader(CheckedNode):
             description="Loads the control network of DiffBIR, versions 1, 2 and 2.1, as it was "
             "published: v2.pth, v1_general.pth, v1_face.pth, DiffBIR_v2.1.pt or the full files of "
             "version 1. Use it with Apply LA Control and a Stable Diffusion 2.1 checkpoint.",
-            search_aliases=["diffbir", "load controlnet", "ircontrolnet", "restore photo"],
+            search_aliases=["diffbir", "load controlnet", "ircontrolnet"],
             inputs=[
                 FileInput(
                     "control_net_name",
@@ -68,7 +68,8 @@ class LAControlApply(CheckedNode):
             description="Lets the latent of the cleaned photo steer every sampling step, as "
             "DiffBIR does. Give it the latent of the very picture that is restored: same size, "
             "not an empty latent. Chains with other ControlNets.",
-            search_aliases=["diffbir", "apply controlnet", "lacontrolnet", "restore photo"],
+            search_aliases=["diffbir", "apply controlnet", "lacontrolnet"],
+            advanced=("start_percent", "end_percent", "noise_aug", "noise_aug_seed"),
             inputs=[
                 io.Conditioning.Input("positive", tooltip="What the result should show."),
                 io.Conditioning.Input(

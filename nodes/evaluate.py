@@ -102,6 +102,7 @@ class RestorationMetrics(CheckedNode):
             "the luma (Y) channel as super-resolution papers report them, and LPIPS on request.",
             search_aliases=["psnr", "ssim", "lpips", "compare images", "quality"],
             is_output_node=True,
+            advanced=("crop_border",),
             inputs=[
                 io.Image.Input("image", tooltip="The restored picture. Alpha is ignored."),
                 io.Image.Input(
@@ -176,12 +177,13 @@ class LRConsistency(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LRConsistency",
-            display_name="LR Consistency",
+            display_name="LR Consistency (Find Invented Detail)",
             category="restoration/evaluate",
             description="Makes the restored picture small again and compares it with the input it "
             "came from: how well they agree, where they do not, and a mask of those places. Needs "
             "no clean original.",
             search_aliases=["hallucination", "invented detail", "fidelity", "heatmap", "lr-psnr"],
+            advanced=("softness",),
             inputs=[
                 io.Image.Input(
                     "result", tooltip="The restored picture, as large as `lr` or larger."
@@ -232,8 +234,9 @@ class LRConsistency(CheckedNode):
                 ),
                 io.Mask.Output(
                     display_name="mask",
-                    tooltip="1 where the difference is above the threshold: for the mask of an "
-                    "apply node, to hold these places more firmly in a second run.",
+                    tooltip="1 where the difference is above the threshold, on the result as it is. To "
+                    "hold these places more firmly in a second run, connect it to the mask of its "
+                    "Prepare Restoration, or of a Restore node: it then lies on the padded picture.",
                 ),
             ],
         )

@@ -67,7 +67,8 @@ class RestorationFaceCrop(CheckedNode):
                     max=1.0,
                     step=0.01,
                     tooltip="How sure yunet must be. Lower finds more faces in bad photos and more "
-                    "things that are none; 0.9 takes only clear ones. Without effect on masks.",
+                    "things that are none; 0.9 takes only clear ones. Only for yunet, and not where a "
+                    "mask is painted.",
                 ),
                 io.Mask.Input(
                     "mask",
@@ -83,7 +84,7 @@ class RestorationFaceCrop(CheckedNode):
                     "is no face.",
                 ),
                 FaceInfoType.Output(
-                    display_name="info", tooltip="For Paste Faces: where the crops come from."
+                    display_name="face_info", tooltip="For Paste Faces: where the crops come from."
                 ),
             ],
         )
@@ -133,6 +134,7 @@ class RestorationFacePaste(CheckedNode):
             "scaled as they were, with a soft edge. Without a face the picture passes through "
             "and the crops are not even computed.",
             search_aliases=["face restore", "paste back", "composite face"],
+            advanced=("feather",),
             inputs=[
                 io.Image.Input(
                     "image",
@@ -144,7 +146,7 @@ class RestorationFacePaste(CheckedNode):
                     lazy=True,
                     tooltip="The restored crops, all of them and in their order. Any square size.",
                 ),
-                FaceInfoType.Input("info", tooltip="From Crop Faces."),
+                FaceInfoType.Input("info", display_name="face_info", tooltip="From Crop Faces."),
                 io.Float.Input(
                     "feather",
                     default=0.05,

@@ -9,11 +9,12 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..common.fidelity import AUTHORS, guidance_scale
-from ..common.images import from_image, from_mask
+from ..common.images import from_image
 from ..common.latents import from_latent
 from ..diffbir.guide import LatentGuidance, RgbGuidance
 from ..diffbir.losses import LatentLoss, RgbLoss
 from ..diffbir.sampler import Version, diffbir_model_sampling
+from ..host.masks import where_to_act
 from ..host.sampling import check_schedule
 from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
 from ..host.x0_guidance import add_guidance
@@ -31,12 +32,13 @@ class DiffBIRModelSampling(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="DiffBIRModelSampling",
-            display_name="DiffBIR Model Sampling",
+            display_name="DiffBIR Model Sampling (Noise Levels)",
             category=CATEGORY,
             description="Tells ComfyUI which base a DiffBIR control belongs to. v2.1 needs it: "
             "its base predicts v and starts from pure noise, and ComfyUI only guesses that from "
             "the file. v1 and v2 run on any Stable Diffusion 2.1 base as it is.",
             search_aliases=["v prediction", "zero terminal snr", "zsnr", "model sampling discrete"],
+            advanced=("timesteps",),
             inputs=[
                 io.Model.Input(
                     "model", tooltip="Stable Diffusion 2.1-base, or DiffBIR's v2.1 base."
@@ -78,7 +80,7 @@ class LatentImageGuidance(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LatentImageGuidance",
-            display_name="Latent Image Guidance",
+            display_name="Latent Image Guidance (Closer to a Picture)",
             category=CATEGORY,
             description="Pulls every step's prediction toward a reference, usually the degradation "
             "remover's output: more faithful, smoother. The latent losses cost nothing. The rgb "
@@ -86,6 +88,7 @@ class LatentImageGuidance(CheckedNode):
             "step takes three to six times as long and needs the decoder's activations in memory. "
             "Works with any sampler, under tiles, and several in a chain.",
             search_aliases=["restoration guidance", "mse guidance", "fidelity", "diffbir"],
+            advanced=("repeat", "start_percent", "end_percent"),
             inputs=[
                 io.Model.Input("model", tooltip="Any Stable Diffusion model with eps or v."),
                 io.Combo.Input(
@@ -99,13 +102,14 @@ class LatentImageGuidance(CheckedNode):
                 ),
                 io.Float.Input(
                     "scale",
+                    display_name="guidance scale",
                     default=0.5,
                     min=0.0,
                     max=10000.0,
                     step=0.01,
                     tooltip="Strength. Larger is smoother and closer to the reference; 0 disables. "
                     "0.5 is DiffBIR's example (its script has 0, off). Its effect halves when the "
-                    "number of pixels doubles.",
+                    "number of pixels doubles. Without effect at fidelity 0.",
                 ),
                 io.Int.Input(
                     "repeat",
@@ -161,7 +165,7 @@ class LatentImageGuidance(CheckedNode):
         check_schedule(model.get_model_object("model_sampling"))
         scale = guidance_scale(scale, fidelity)
         patched = model.clone()
-        where = None if mask is None else from_mask(mask)
+        where = where_to_act(mask)
         if scale == 0 or (where is not None and not where.any()):
             return io.NodeOutput(patched)
         settings = scale, repeat, (start_percent, end_percent), where
@@ -192,14 +196,15 @@ class DDNMGuidance(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="DDNMGuidance",
-            display_name="DDNM Guidance",
+            display_name="DDNM Guidance (Keep What Is Known)",
             category="restoration/guidance",
             description="Undoes a known degradation without training: at every step the part of "
             "the prediction that the degraded picture determines is replaced by what it says "
             "(DDNM's null-space projection). On a latent it costs nothing, but holds for latent "
             "cells, which are no pixels; on an image it holds for pixels, as well as the VAE "
             "repeats them, and takes a VAE decode and encode a step.",
-            search_aliases=["null space", "super resolution", "colorize", "inpaint", "fidelity"],
+            search_aliases=["null space", "super resolution", "inpaint", "fidelity", "grayscale"],
+            advanced=("start_percent", "end_percent"),
             inputs=[
                 io.Model.Input("model", tooltip="Any Stable Diffusion model with eps or v."),
                 io.Combo.Input(
@@ -212,6 +217,7 @@ class DDNMGuidance(CheckedNode):
                 ),
                 io.Int.Input(
                     "scale",
+                    display_name="block size",
                     default=4,
                     min=1,
                     max=64,
@@ -221,6 +227,7 @@ class DDNMGuidance(CheckedNode):
                 ),
                 io.Float.Input(
                     "strength",
+                    display_name="trust",
                     default=1.0,
                     min=0.0,
                     max=1.0,
@@ -277,7 +284,7 @@ class DDNMGuidance(CheckedNode):
     ) -> io.NodeOutput:
         check_schedule(model.get_model_object("model_sampling"))
         patched = model.clone()
-        where = None if mask is None else from_mask(mask)
+        where = where_to_act(mask)
         if strength == 0 or (where is not None and not where.any()):
             return io.NodeOutput(patched)
         settings = operator_for(degradation, scale), strength, (start_percent, end_percent), where

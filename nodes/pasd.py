@@ -34,7 +34,7 @@ class PASDLoader(CheckedNode):
             "were published: pasd, pasd_light, their RRDB versions, the colorization model and "
             "PASD-SDXL. The kind is recognized from the weights. Use it with Apply PASD and any "
             "checkpoint of the same family.",
-            search_aliases=["pasd", "load controlnet", "paca", "restore photo", "upscale"],
+            search_aliases=["pasd", "load controlnet", "paca", "upscale", "colorize"],
             inputs=[
                 FileInput(
                     "unet_name",
@@ -81,7 +81,21 @@ class PACAControlApply(CheckedNode):
             description="Lets the photo steer every sampling step through PASD's control network "
             "and pixel-aware cross attention (PACA). Give it the very picture that is restored, "
             "already at output size. Chains with ControlNets, LoRAs and IPAdapter.",
-            search_aliases=["pasd", "paca", "apply controlnet", "super resolution", "stylize"],
+            search_aliases=[
+                "pasd",
+                "paca",
+                "apply controlnet",
+                "super resolution",
+                "stylize",
+                "colorize",
+            ],
+            advanced=(
+                "start_percent",
+                "end_percent",
+                "fidelity_mask",
+                "fidelity_scale_fg",
+                "fidelity_scale_bg",
+            ),
             inputs=[
                 io.Model.Input(
                     "model",
@@ -133,7 +147,7 @@ class PACAControlApply(CheckedNode):
                     step=0.01,
                     optional=True,
                     tooltip="Multiplies strength where fidelity_mask is not black. 1 changes "
-                    "nothing; the authors' example is 1.5.",
+                    "nothing; the authors' example is 1.5. Without effect without a fidelity_mask.",
                 ),
                 io.Float.Input(
                     "fidelity_scale_bg",
@@ -143,7 +157,7 @@ class PACAControlApply(CheckedNode):
                     step=0.01,
                     optional=True,
                     tooltip="Multiplies strength where fidelity_mask is black. 1 changes nothing; "
-                    "the authors' example is 0.6.",
+                    "the authors' example is 0.6. Without effect without a fidelity_mask.",
                 ),
                 fidelity_input("Multiplies strength by 0.5 to 1.5, the range of PASD's demo."),
             ],
@@ -188,7 +202,7 @@ class PASDPyramidPreview(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="PASDPyramidPreview",
-            display_name="PASD Pyramid Preview",
+            display_name="PASD Pyramid Preview (What It Cleans)",
             category=CATEGORY,
             description="Shows what PASD's image encoder has understood of the photo: the three "
             "small pictures that it was trained to clean. Degradation that is still visible there "

@@ -23,7 +23,7 @@ class HighLevelPrompt(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="HighLevelPrompt",
-            display_name="High-Level Prompt (PASD)",
+            display_name="High-Level Prompt (PASD: Describe the Photo)",
             category="restoration/prompt",
             description="Says in words what a photo shows, as PASD prompts itself: the class, the "
             "objects counted, a caption. Connect the texts to Restoration Prompt. Each of the "
@@ -120,6 +120,7 @@ class RestorationPrompt(CheckedNode):
             inputs=[
                 io.Combo.Input(
                     "style",
+                    display_name="words of",
                     options=list(registry.prompts()),
                     default="diffbir_v2",
                     tooltip="Whose words to use; take the one of the weights you sample with. "

@@ -34,7 +34,8 @@ class RestorationPrepare(CheckedNode):
             category="restoration",
             description="Enlarges a photo of any size to the working size of a restoration and "
             "remembers how to get back: end the workflow with Finish Restoration.",
-            search_aliases=["upscale", "resize", "pad", "restore photo"],
+            search_aliases=["upscale", "resize", "pad"],
+            advanced=("min_side", "multiple", "fit"),
             inputs=[
                 io.Image.Input("image", tooltip="The degraded photo. Any size; alpha is kept."),
                 io.Float.Input(
@@ -71,7 +72,8 @@ class RestorationPrepare(CheckedNode):
                     optional=True,
                     tooltip="How sides become divisible. pad: mirrors the right and bottom edge. "
                     "stretch: resizes by a few pixels, as PASD and SeeSR do. "
-                    "black: fills with black, as DiffBIR does.",
+                    "black: fills with black, as DiffBIR does. "
+                    "Without effect where they are already.",
                 ),
                 io.Image.Input(
                     "original",
@@ -96,7 +98,8 @@ class RestorationPrepare(CheckedNode):
             outputs=[
                 io.Image.Output(tooltip="The photo at working size, RGB."),
                 RestoreInfoType.Output(
-                    display_name="info", tooltip="For Finish Restoration: sizes, colors, alpha."
+                    display_name="restore_info",
+                    tooltip="For Finish Restoration: sizes, colors, alpha.",
                 ),
                 io.Mask.Output(
                     display_name="mask",
@@ -134,19 +137,22 @@ class RestorationFinish(CheckedNode):
             category="restoration",
             description="Cuts the padding of Prepare Restoration, corrects the colors, resizes to "
             "exactly the asked size and puts the alpha channel back.",
-            search_aliases=["color match", "crop back", "unpad", "restore photo"],
+            search_aliases=["color match", "crop back", "unpad"],
             inputs=[
                 io.Image.Input(
                     "image", tooltip="The restored picture, at working size or a multiple of it."
                 ),
-                RestoreInfoType.Input("info", tooltip="From Prepare Restoration."),
+                RestoreInfoType.Input(
+                    "info", display_name="restore_info", tooltip="From Prepare Restoration."
+                ),
                 io.Combo.Input(
                     "color_correction_method",
                     options=["none", "wavelet", "adain", "lab"],
                     default="wavelet",
                     tooltip="wavelet: coarse colors and lighting from the photo (the papers' "
                     "default). adain: mean and contrast of each channel. lab: coarse hue and "
-                    "saturation only, brightness stays as restored. none: untouched.",
+                    "saturation only, brightness stays as restored. none: untouched. "
+                    "Without effect at fidelity 1.",
                 ),
                 io.Image.Input(
                     "reference",
@@ -188,7 +194,7 @@ class RestorationFidelity(CheckedNode):
             "it to `fidelity` of apply nodes, LR Embedded Noise, Latent Image Guidance and Finish "
             "Restoration: each turns its own knob by it, and 0.5 leaves all of them as they are "
             "set, which in the shipped workflows is as their authors run them.",
-            search_aliases=["fidelity", "strength", "creativity", "slider", "restore photo"],
+            search_aliases=["fidelity", "strength", "creativity", "slider"],
             inputs=[
                 io.Float.Input(
                     "fidelity",
@@ -224,7 +230,19 @@ class DegradationRemover(CheckedNode):
             "Works on its own, and as the first stage before a diffusion model. Uses the light "
             "model that comes with the pack, or any restoration model of Load Upscale Model: "
             "SwinIR, SCUNet and BSRNet give DiffBIR's own numbers.",
-            search_aliases=["denoise", "deblur", "jpeg artifacts", "clean", "stage 1", "swinir"],
+            search_aliases=[
+                "denoise",
+                "deblur",
+                "jpeg artifacts",
+                "clean",
+                "stage 1",
+                "swinir",
+                "restore photo",
+                "old photo",
+                "enhance",
+                "repair photo",
+            ],
+            advanced=("tile_overlap", "resize_to_input"),
             inputs=[
                 io.Image.Input("image", tooltip="The degraded picture. Any size; alpha is kept."),
                 io.Int.Input(
@@ -244,10 +262,11 @@ class DegradationRemover(CheckedNode):
                     max=4096,
                     step=8,
                     tooltip="How far neighboring tiles overlap. More hides seams better and takes "
-                    "longer; must be smaller than tile_size.",
+                    "longer; must be smaller than tile_size. Without effect where that is 0.",
                 ),
                 io.Float.Input(
                     "strength",
+                    display_name="amount",
                     default=1.0,
                     min=0.0,
                     max=1.0,

@@ -65,10 +65,11 @@ def _version(versions: list[str], tooltip: str) -> io.Input:
 
 
 def _dials(
-    upscale_by: float, fidelity: str, steps: str, seed: int, tile_size: int, color: str
+    upscale_by: float, fidelity: str, steps: str, seed: int, tile_size: int, unguided: str = ""
 ) -> list[io.Input]:
-    """The widgets. upscale_by, seed, tile_size, color: defaults. fidelity, steps: what their
-    tooltips add."""
+    """The widgets but the last. upscale_by, seed, tile_size: defaults. fidelity, steps: what their
+    tooltips add. unguided: the version that runs without guidance."""
+    dead = f" Without effect for {unguided}." if unguided else ""
     return [
         io.Float.Input(
             "upscale_by",
@@ -100,7 +101,8 @@ def _dials(
             "negative_prompt",
             default="",
             multiline=True,
-            tooltip="What to avoid, added behind the authors' own words. Empty leaves theirs alone.",
+            tooltip="What to avoid, added behind the authors' own words. Empty leaves theirs alone."
+            f"{dead}",
         ),
         io.Int.Input(
             "steps",
@@ -134,17 +136,21 @@ def _dials(
             default="authors",
             tooltip="authors: every step and its guidance, as published. fast: fewer steps where "
             "`steps` is 0, and guidance in the middle of the run alone; well under half of the time, "
-            "with a little less detail.",
-        ),
-        io.Combo.Input(
-            "color_correction_method",
-            options=["none", "wavelet", "adain", "lab"],
-            default=color,
-            tooltip="Brings the photo's colors back, as in Finish Restoration. wavelet: coarse "
-            "colors and lighting. adain: mean and contrast of each channel. lab: hue and "
-            "saturation alone. none: as drawn.",
+            f"with a little less detail.{dead}",
         ),
     ]
+
+
+def _color(default: str, dead: str = "") -> io.Input:
+    """dead: when the widget is without effect."""
+    return io.Combo.Input(
+        "color_correction_method",
+        options=["none", "wavelet", "adain", "lab"],
+        default=default,
+        tooltip="Brings the photo's colors back, as in Finish Restoration. wavelet: coarse colors and "
+        "lighting. adain: mean and contrast of each channel. lab: hue and saturation alone. none: as "
+        f"drawn.{dead}",
+    )
 
 
 def _beside_the_photo(mask: str) -> list[io.Input]:
@@ -184,8 +190,8 @@ def _of_diffbir() -> list[io.Input]:
             "50, fast 20; v2.1: 10, fast 8",
             231,
             1024,
-            "wavelet",
         ),
+        _color("wavelet", " Without effect at fidelity 1."),
     ]
 
 
@@ -210,6 +216,7 @@ class RestoreWithDiffBIR(RestoreNode):
                 "upscale",
                 "denoise",
                 "deblur",
+                "repair photo",
             ],
             inputs=[
                 *_of_diffbir(),
@@ -242,7 +249,14 @@ class RestoreFacesWithDiffBIR(RestoreNode):
             description="Restores a photo and, by itself and at full size, every face in it: faces "
             "are cut out upright, restored with a network for faces, and pasted back with a soft "
             "edge. A photo without a face is restored all the same.",
-            search_aliases=["face restore", "old photo", "restore photo", "enhance", "portrait"],
+            search_aliases=[
+                "face restore",
+                "old photo",
+                "restore photo",
+                "enhance",
+                "portrait",
+                "repair photo",
+            ],
             inputs=[
                 *_of_diffbir(),
                 raw(
@@ -290,6 +304,9 @@ class RestoreWithPASD(RestoreNode):
                 "upscale",
                 "colorize",
                 "stylize",
+                "repair photo",
+                "colorize photo",
+                "black and white",
             ],
             inputs=[
                 *_sockets(
@@ -310,8 +327,8 @@ class RestoreWithPASD(RestoreNode):
                     "20, fast 10; pasd_sdxl: 25, fast 12",
                     42,
                     1024,
-                    "wavelet",
                 ),
+                _color("wavelet", " Without effect for pasd_color."),
                 *(
                     raw("STRING", name, optional=True, tooltip=f"From High-Level Prompt: {what}.")
                     for name, what in (
@@ -341,7 +358,15 @@ class RestoreWithSeeSR(RestoreNode):
             description="Enlarges a damaged photo with SeeSR: a tagger says what is in it, in words "
             "and to the model's attention, so that the right things are drawn. The whole method as "
             "one node; the template (all nodes) shows what is inside.",
-            search_aliases=["restore photo", "enhance", "upscale", "super resolution", "tags"],
+            search_aliases=[
+                "restore photo",
+                "enhance",
+                "upscale",
+                "super resolution",
+                "tags",
+                "old photo",
+                "repair photo",
+            ],
             inputs=[
                 *_sockets(
                     "with the MODEL of Load SeeSR in place of the checkpoint's",
@@ -359,8 +384,9 @@ class RestoreWithSeeSR(RestoreNode):
                     "50, fast 20; seesr_turbo: 2",
                     231,
                     768,
-                    "adain",
+                    "seesr_turbo",
                 ),
+                _color("adain"),
                 raw(
                     "DAPE_MODEL",
                     "tile_tagger",

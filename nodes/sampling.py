@@ -30,7 +30,7 @@ class RestorationSigmas(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="RestorationSigmas",
-            display_name="Restoration Sigmas",
+            display_name="Restoration Sigmas (Noise Levels)",
             category=CATEGORY,
             description="The noise levels at which the authors of a restoration method run their "
             "model, exactly. Core's schedulers give similar pictures, not the same ones.",
@@ -97,6 +97,7 @@ class RestorationSampler(CheckedNode):
             "digit. For DiffBIR's EDM and DDIM schedules use core's KSamplerSelect "
             "(dpmpp_3m_sde and the like, or euler).",
             search_aliases=["ksampler select", "ddpm", "unipc", "dpm-solver", "diffbir", "pasd"],
+            advanced=("same_noise",),
             inputs=[
                 io.Combo.Input(
                     "sampler_name",
@@ -113,7 +114,8 @@ class RestorationSampler(CheckedNode):
                     default=False,
                     optional=True,
                     tooltip="On: every image of a batch gets the noise of the first at each step, "
-                    "so frames of a video flicker less. Off: each has its own.",
+                    "so frames of a video flicker less. Off: each has its own. "
+                    "Without effect for samplers that add none.",
                 ),
             ],
             outputs=[io.Sampler.Output(tooltip="For SamplerCustom or SamplerCustomAdvanced.")],
@@ -133,7 +135,7 @@ class RestorationCFG(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="RestorationCFG",
-            display_name="Restoration CFG",
+            display_name="Restoration CFG (Guidance Range)",
             category=CATEGORY,
             description="Uses the sampler's cfg only in a part of the run. Outside it the "
             "negative prompt is not computed at all, which saves up to half of the time of those "
@@ -174,13 +176,14 @@ class LREmbeddedNoise(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LREmbeddedNoise",
-            display_name="LR Embedded Noise",
+            display_name="LR Embedded Noise (Start from the Photo)",
             category=CATEGORY,
             description="Starts the run from the low-quality picture under noise, as its authors "
             "do (SeeSR calls it LR embedding), instead of from noise alone: colors and large "
             "shapes stay closer to the picture. Right for whichever latent is wired to the "
             "sampler; every image of a batch starts from itself.",
             search_aliases=["lre", "lr embedding", "start point", "random noise", "img2img"],
+            advanced=("added_noise_level", "same_noise"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that is sampled, with all its patches."),
                 io.Latent.Input(
@@ -217,7 +220,8 @@ class LREmbeddedNoise(CheckedNode):
                     max=999,
                     optional=True,
                     tooltip="Only for pasd: timestep of the second noise. Lower keeps more of the "
-                    "picture, higher lets the model invent more. 900 is PASD's default.",
+                    "picture, higher lets the model invent more. 900 is PASD's default. "
+                    "Without effect at fidelity 0 and 1, which set it.",
                 ),
                 io.Boolean.Input(
                     "same_noise",

@@ -31,12 +31,13 @@ class DAPELoader(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="DAPELoader",
-            display_name="Load DAPE",
+            display_name="Load DAPE (Tagger)",
             category=CATEGORY,
             description="Loads SeeSR's tagger: RAM with the DAPE LoRA, which makes it see through "
             "blur, noise and compression. Use it with Tag Image (DAPE). RAM's lists of tags come with "
             "the pack.",
             search_aliases=["ram", "recognize anything", "tagger", "seesr", "dape", "interrogate"],
+            advanced=("lora_strength",),
             inputs=[
                 FileInput(
                     "ram_name",
@@ -98,6 +99,7 @@ class DAPETagger(CheckedNode):
                 "caption",
                 "dape",
             ],
+            advanced=("threshold_offset", "max_tags", "antialias"),
             inputs=[
                 DapeModelType.Input("dape_model", tooltip="From Load DAPE."),
                 io.Image.Input(
@@ -249,6 +251,7 @@ class SeeSRControlApply(CheckedNode):
             "through SeeSR's control network and its representation cross attention (RCA). Give it "
             "the very picture that is restored, at output size. Chains with ControlNets and LoRAs.",
             search_aliases=["seesr", "apply controlnet", "super resolution", "upscale", "turbo"],
+            advanced=("start_percent", "end_percent"),
             inputs=[
                 io.Model.Input(
                     "model",

@@ -29,13 +29,14 @@ class StyleIDInvert(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="StyleIDInvert",
-            display_name="DDIM Invert (StyleID)",
+            display_name="DDIM Invert (StyleID: Picture to Noise)",
             category=CATEGORY,
             description="Runs the model backwards from a picture to noise and remembers what its "
             "decoder attended to on the way. StyleID needs it once for the content and once for "
             "the style; one style serves any number of contents. Takes as long as sampling with "
             "cfg 1.",
             search_aliases=["styleid", "ddim inversion", "style transfer", "unsampler"],
+            advanced=("convention", "layers", "features"),
             inputs=[
                 io.Model.Input(
                     "model",
@@ -72,7 +73,8 @@ class StyleIDInvert(CheckedNode):
                     "layers",
                     default=AUTHORS_LAYERS,
                     tooltip="Self-attentions of the decoder to remember, 3 to 11. The authors' six "
-                    "by default; fewer save memory. Empty: only the inverted latent.",
+                    "by default; fewer save memory. Empty: only the inverted latent. "
+                    "Without effect where features is lockstep.",
                 ),
                 io.Combo.Input(
                     "features",
@@ -123,6 +125,7 @@ class StyleIDApply(CheckedNode):
             "style. Sample the LATENT with the SIGMAS, Disable Noise, sampler euler and cfg 1, "
             "with the empty prompt. Every picture of a content batch gets the style.",
             search_aliases=["styleid", "style transfer", "style injection", "kv injection"],
+            advanced=("temperature", "layers", "start_percent", "end_percent"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that both pictures were inverted with."),
                 StyleFeaturesType.Input(
@@ -142,7 +145,8 @@ class StyleIDApply(CheckedNode):
                     step=0.01,
                     tooltip="How much the content decides what goes where. 0.75 is the authors' "
                     "default; 0.3 gives more style, 1 keeps the content best, 0 leaves the layout "
-                    "to the stylized picture itself.",
+                    "to the stylized picture itself. "
+                    "Without effect at fidelity 0 and 1, which set it.",
                 ),
                 io.Float.Input(
                     "temperature",
@@ -209,7 +213,7 @@ class LatentAdaIN(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="LatentAdaIN",
-            display_name="Latent AdaIN",
+            display_name="Latent AdaIN (Match Colors)",
             category=CATEGORY,
             description="Gives a latent the mean and the standard deviation of another, channel by "
             "channel: its overall colors and contrast. Both clean, or both inverted to the same "
@@ -224,6 +228,7 @@ class LatentAdaIN(CheckedNode):
                 ),
                 io.Float.Input(
                     "strength",
+                    display_name="amount",
                     default=1.0,
                     min=0.0,
                     max=1.0,

@@ -30,7 +30,11 @@ class TiledRestoration(CheckedNode):
                 "4k",
                 "large image",
                 "vram",
+                "tile upscale",
+                "tiled upscale",
+                "ultimate upscale",
             ],
+            advanced=("tile_overlap", "tile_batch_size", "weighting"),
             inputs=[
                 io.Model.Input(
                     "model",

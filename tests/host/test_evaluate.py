@@ -189,13 +189,39 @@ def test_invented_areas_come_as_number_heatmap_and_mask(nodes) -> None:
         execute(lr, result, 16.0, 0.0, 1.0)
 
 
-def test_the_mask_fits_an_apply_node(comfy, nodes) -> None:
-    """At the result's size, as the masks of all apply nodes: any resolution, 0..1."""
-    from restoration.nodes.diffbir import LAControlApply
+@pytest.mark.parametrize("scale", [1.0, 1.5, 4.0])
+@pytest.mark.parametrize("fit", ["pad", "stretch", "black"])
+def test_the_mask_fits_a_second_run_of_any_size(nodes, scale: float, fit: str) -> None:
+    """Through Prepare Restoration it lies on the working picture where the stain would."""
+    from restoration.common.resample import resize
+    from restoration.nodes.restoration import RestorationPrepare
 
-    parts = {part.id: part for part in LAControlApply.define_schema().inputs}
-    mask = nodes.LRConsistency.define_schema().outputs[2]
-    assert parts["mask"].get_io_type() == mask.get_io_type() == "MASK"
+    lr = photo(50, 66)
+    height, width = int(50 * scale), int(66 * scale)
+    stain = torch.zeros(1, height, width, 3)
+    stain[:, height // 5 : height // 2, width // 2 : width * 4 // 5] = 1
+    clean = resize(lr.movedim(-1, 1), height, width).movedim(1, -1).clamp(0, 1)
+    result = torch.lerp(clean, 1 - clean.round(), stain)
+    mask = nodes.LRConsistency.execute(result, lr, 16.0, 0.0, 1.0).result[2]
+    for again, upscale_by in ((lr, 3.0), (result, 1.0)):
+        settings = (again, upscale_by, 128, 64, fit)
+        picture, info, worked = RestorationPrepare.execute(*settings, mask=mask).result
+        stained, _, _ = RestorationPrepare.execute(stain, 1.0, 0, 1, fit).result
+        assert worked.shape == picture.shape[:3]
+        rows, columns = info.content_size
+        expected = resize(stained.movedim(-1, 1), rows, columns)[0, 0]
+        found = worked[0, :rows, :columns]
+        # One pixel of the small picture to each side of the stain's edge.
+        assert (found - expected).abs().mean() < 0.06
+        for dim in (0, 1):
+            ours, theirs = (edges((each > 0.5).any(1 - dim)) for each in (found, expected))
+            slack = 2 * max(rows / 50, columns / 66)
+            assert (ours - theirs).abs().max() <= slack
+
+
+def edges(inside: torch.Tensor) -> torch.Tensor:
+    """The first and the last true of a row."""
+    return inside.nonzero().flatten()[[0, -1]]
 
 
 def test_the_three_run_as_one_graph(comfy) -> None:

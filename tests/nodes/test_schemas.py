@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -62,6 +63,127 @@ def test_optional_inputs_come_last(nodes) -> None:
     for name, node in nodes.items():
         flags = [bool(part.optional) for part in node.define_schema().inputs]
         assert flags == sorted(flags), name
+
+
+ADVANCED = {
+    *("start_percent", "end_percent", "same_noise", "noise_aug", "noise_aug_seed", "timesteps"),
+    *(
+        "fidelity_mask",
+        "fidelity_scale_fg",
+        "fidelity_scale_bg",
+        "weighting",
+        "convention",
+        "layers",
+    ),
+    *("antialias", "min_side", "multiple", "fit", "tile_overlap", "tile_batch_size", "repeat"),
+    *("feather", "softness", "added_noise_level", "crop_border", "features", "lora_strength"),
+    *("max_tags", "resize_to_input", "temperature", "threshold_offset"),
+}
+"""What a beginner never turns; the front end folds it away."""
+SHOWN = {("RestorationCFG", "start_percent"), ("RestorationCFG", "end_percent")}
+"""What the node is there for."""
+
+
+def test_what_a_beginner_never_turns_is_folded_away(nodes) -> None:
+    for name, node in nodes.items():
+        for group in node.INPUT_TYPES().values():
+            for key, spec in group.items():
+                advanced = len(spec) > 1 and spec[1].get("advanced", False)
+                assert advanced == (key in ADVANCED and (name, key) not in SHOWN), f"{name}: {key}"
+
+
+DEAD = {
+    ("DAPELoader", "lora_strength"): "dape_name",
+    ("DDNMGuidance", "scale"): "average_pool",
+    ("DegradationRemover", "tile_overlap"): "tile_size",
+    ("HighLevelPrompt", "confidence"): "detector",
+    ("LAControlApply", "noise_aug_seed"): "noise_aug",
+    ("LREmbeddedNoise", "added_noise_level"): "fidelity",
+    ("LatentImageGuidance", "scale"): "fidelity",
+    ("PACAControlApply", "fidelity_scale_bg"): "fidelity_mask",
+    ("PACAControlApply", "fidelity_scale_fg"): "fidelity_mask",
+    ("RestorationFaceCrop", "confidence"): "yunet",
+    ("RestorationFinish", "color_correction_method"): "fidelity",
+    ("RestorationPrepare", "fit"): "already",
+    ("RestorationSampler", "same_noise"): "samplers",
+    ("RestoreFacesWithDiffBIR", "color_correction_method"): "fidelity",
+    ("RestoreWithDiffBIR", "color_correction_method"): "fidelity",
+    ("RestoreWithPASD", "color_correction_method"): "pasd_color",
+    ("RestoreWithSeeSR", "negative_prompt"): "seesr_turbo",
+    ("RestoreWithSeeSR", "speed"): "seesr_turbo",
+    ("StyleIDApply", "gamma"): "fidelity",
+    ("StyleIDInvert", "layers"): "lockstep",
+}
+"""Widgets, and what may leave them without effect."""
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_widget_that_may_be_dead_says_so(language: str) -> None:
+    path = ROOT / "locales" / language / "nodeDefs.json"
+    inputs = {k: v["inputs"] for k, v in json.loads(path.read_text(encoding="utf-8")).items()}
+    for (name, key), cause in DEAD.items():
+        said = inputs[name][key]["tooltip"]
+        assert re.search("Without effect|Only for|不起作用|仅用于|只用于", said), f"{name}: {key}"
+        # Chinese calls an input of the node by its label.
+        assert language == "zh" or cause in said, f"{name}: {key}"
+
+
+RESTORERS = {
+    *("DegradationRemover", "RestoreWithDiffBIR", "RestoreWithPASD", "RestoreWithSeeSR"),
+    "RestoreFacesWithDiffBIR",
+}
+SEARCHES = {
+    "restore photo": RESTORERS,
+    "old photo": RESTORERS,
+    "enhance": RESTORERS,
+    "repair photo": RESTORERS,
+    "tile upscale": {"TiledRestoration"},
+    "colorize": {"PASDLoader", "PACAControlApply", "RestoreWithPASD"},
+}
+"""Words as people type them, and the nodes that the front end should show first."""
+
+
+def test_search_words_find_the_nodes_that_do_it(nodes) -> None:
+    def words(node: Any) -> list[str]:
+        described = node.define_schema()
+        return getattr(described, "search_aliases", None) or []
+
+    if not any(map(words, nodes.values())):
+        pytest.skip("this ComfyUI knows no search words")
+    for typed, expected in SEARCHES.items():
+        assert {name for name, node in nodes.items() if typed in words(node)} == expected, typed
+
+
+ABBREVIATIONS = re.compile(r"\b(?:AdaIN|CFG|DAPE|DDIM|DDNM|LA|LR|PACA|RCA|Sigmas|Latent|Pyramid)\b")
+
+
+def test_a_title_with_a_technical_word_has_plain_ones_beside_it(nodes) -> None:
+    for name, node in nodes.items():
+        title = node.define_schema().display_name
+        before, _, beside = title.partition(" (")
+        technical = [bool(ABBREVIATIONS.search(part)) for part in (before, beside)]
+        assert not technical[0] or (beside and not technical[1]), f"{name}: {title}"
+
+
+def test_no_two_nodes_use_one_label_for_two_things(nodes) -> None:
+    """`scale`, `style` and `info` are inputs of several nodes; what they show differs."""
+    for key in ("scale", "info"):
+        labels = [
+            part.display_name
+            for node in nodes.values()
+            for part in node.define_schema().inputs
+            if part.id == key
+        ]
+        assert None not in labels and len(set(labels)) == len(labels), key
+    (prompt,) = (
+        part for part in nodes["RestorationPrompt"].define_schema().inputs if part.id == "style"
+    )
+    assert prompt.display_name == "words of"
+    # An apply node's strength is that of its control, as in core; others have their own word.
+    for name, node in nodes.items():
+        for part in node.define_schema().inputs:
+            if part.id == "strength":
+                assert (part.display_name is None) == name.endswith("ControlApply"), name
 
 
 def help_pages(name: str) -> tuple[Path, Path]:
