@@ -42,8 +42,10 @@ def extension() -> ComfyExtension:
 
     from ..host.collisions import watch_ids
     from ..host.folders import register_folders
+    from ..host.sample_photo import offer_sample
 
     register_folders()
+    offer_sample()
 
     class DiffusionRestoration(ComfyExtension):
         async def get_node_list(self) -> list[type[io.ComfyNode]]:

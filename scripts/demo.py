@@ -46,6 +46,7 @@ from restoration.tools.folder.pictures import (  # noqa: E402
     rgb_psnr,
     save_picture,
 )
+from restoration.tools.folder.workflow import LOADS  # noqa: E402
 from restoration.tools.panel import Labeled, halves, panel  # noqa: E402
 
 WORKFLOW = ROOT / "workflows" / "api" / "quick_restore.json"
@@ -121,7 +122,8 @@ def restore_in_host(picture: Picture, fidelity: float, host: Host, cpu: bool) ->
     with ComfyServer(host, cpu=cpu) as server:
         line = ProgressLine(titles_of(prompt))
         name = server.upload(picture.data, f"photo{picture.suffix}")
-        settings = {"LoadImage": {"image": name}, "RestorationFidelity": {"fidelity": fidelity}}
+        settings = {key: {"image": name} for key in LOADS}
+        settings["RestorationFinish"] = {"fidelity": fidelity}
         try:
             result = server.run(with_settings(prompt, settings), line, timeout=3600)
         finally:

@@ -24,6 +24,7 @@ MECHANISMS = {
     "host/memory": "host/test_restorer.py::test_out_of_memory_halves_the_tile_and_says_so",
     "host/patching": "host/test_branch.py::test_clones_reruns_and_the_unpatched_model",
     "host/report": "host/test_tiled_vae.py::test_progress_and_interruption",
+    "host/sample_photo": "nodes/test_sample.py::test_the_host_finds_the_sample_under_its_name_once_the_pack_is_loaded",
     "host/sampling": "host/test_sampling.py::test_every_start_is_right_for_every_latent",
     "host/schema": "nodes/test_schemas.py::test_every_node_explains_itself",
     "host/tiled_conds": "host/test_tiled_restoration.py::test_boxes_are_cut_to_the_tile",

@@ -75,6 +75,6 @@ def flat_areas() -> Image.Image:
 
 
 def sample() -> Image.Image:
-    """The photo of Sample Photo, whose file is the demo's."""
+    """The sample of Load Photo, whose file is the demo's."""
     photo = opened(PHOTO)
     return photo.resize((WIDTH, photo.height * WIDTH // photo.width), Image.Resampling.LANCZOS)

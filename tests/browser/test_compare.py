@@ -1,4 +1,4 @@
-"""Compare Before and After and Sample Photo in the real front end, as it draws nodes on its canvas and
+"""Compare Before and After and Load Photo in the real front end, as it draws nodes on its canvas and
 as Nodes 2.0 does."""
 
 from __future__ import annotations
@@ -305,11 +305,27 @@ def test_it_is_still_there_when_its_tab_is_opened_again(shown: Shown) -> None:
     shown.check(shown.point(0.6)[0])
 
 
-def test_the_sample_photo_is_seen_before_a_run(shown: Shown, host) -> None:
+def test_load_photo_shows_what_it_will_load(shown: Shown, host) -> None:
     if shown.look == "nodes2" and host.version == "0.3.64":
         pytest.skip("the first Nodes 2.0, hidden in its settings, draws no elements of nodes")
-    drawn = shown.page.locator("img[src$='photos/sample.jpg']")
-    assert drawn.evaluate("photo => photo.naturalWidth") == 512
+    for name, width in (("before.png", 160), ("sample photo.jpg [temp]", 512)):
+        shown.page.evaluate(
+            """name => {
+                const {widgets} = app.graph.nodes.find(n => n.type === "RestorationSamplePhoto");
+                if (widgets[1].type !== "button") throw "no button to upload with";
+                Object.assign(widgets[0], {value: name}).callback(name);
+            }""",
+            name,
+        )
+        shown.page.wait_for_function(
+            """([look, width]) => {
+                const node = app.graph.nodes.find(n => n.type === "RestorationSamplePhoto");
+                const element = document.querySelector(`[data-node-id="${node.id}"] img`);
+                const photo = look === "nodes2" ? element : node.imgs?.[0];
+                return photo?.naturalWidth === width;
+            }""",
+            arg=[shown.look, width],
+        )
 
 
 def test_names_are_no_html_and_what_is_gone_is_told(shown: Shown) -> None:

@@ -74,7 +74,8 @@ def load(page, path: Path) -> None:
 def use_photo(page, name: str) -> None:
     page.evaluate(
         """name => {
-            for (const node of app.graph.nodes.filter(node => node.type === "LoadImage")) {
+            const isUpload = widget => widget.name === "upload";
+            for (const node of app.graph.nodes.filter(node => node.widgets?.some(isUpload))) {
                 const widget = node.widgets.find(widget => widget.name === "image");
                 widget.value = name;
                 widget.callback?.(name);

@@ -17,6 +17,7 @@ from PIL import Image
 
 from restoration.tests.golden import seeded
 from restoration.tests.host.networks import SMALL
+from restoration.tools.folder.workflow import LOADS
 
 API = Path(__file__).parent.parent.parent / "workflows" / "api"
 STEPS = 2
@@ -177,7 +178,7 @@ def as_shipped(name: str, image: str = "example.png") -> dict[str, Any]:
     """The file, with a picture chosen."""
     prompt = json.loads((API / f"{name}.json").read_text("utf-8"))
     for node in prompt.values():
-        if node["class_type"] == "LoadImage":
+        if node["class_type"] in LOADS:
             node["inputs"]["image"] = image
     return prompt
 

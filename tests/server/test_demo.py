@@ -233,7 +233,8 @@ def test_without_comfyui_the_result_is_the_same(demo, server, pair, fidelity) ->
     photo.save(packed, "PNG")
     prompt = demo.read_prompt(demo.WORKFLOW)
     name = server.upload(packed.getvalue(), "same.png")
-    settings = {"LoadImage": {"image": name}, "RestorationFidelity": {"fidelity": fidelity}}
+    settings = {key: {"image": name} for key in demo.LOADS}
+    settings["RestorationFinish"] = {"fidelity": fidelity}
     prompt = demo.with_settings(prompt, settings)
     inside = server.fetch(server.run(prompt).images("output")[0])
     outside = demo.restore_without_host(photo, fidelity).image

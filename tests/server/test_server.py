@@ -8,12 +8,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from restoration.tools.comfyui.client import Progress, Prompt, PromptError, read_prompt
+from restoration.tools.comfyui.client import ImageRef, Progress, Prompt, PromptError, read_prompt
 from restoration.tools.comfyui.find import Host
 from restoration.tools.comfyui.process import ComfyServer, copy_pack
+from restoration.tools.folder.workflow import LOADS
 
 pytestmark = pytest.mark.server
 
@@ -42,7 +44,7 @@ def all_node_ids() -> set[str]:
 
 def with_photo(prompt: Prompt, name: str) -> Prompt:
     for node in prompt.values():
-        if node["class_type"] == "LoadImage":
+        if node["class_type"] in LOADS:
             node["inputs"]["image"] = name
     return prompt
 
@@ -143,6 +145,19 @@ def test_shipped_workflow_runs_to_an_image(
     assert Image.open(io.BytesIO(server.fetch(images[0]))).mode in ("RGB", "RGBA")
     assert {step.node for step in steps} <= set(prompt)
     assert any(step.maximum > 0 for step in steps), "no progress was reported"
+
+
+def test_the_first_press_of_run_repairs_the_sample_photo(server: ComfyServer) -> None:
+    """Nothing uploaded, nothing put into the user's folder, and a preview before the run."""
+    given = {path.name for path in (server.base / "input").iterdir()}
+    prompt = read_prompt(ROOT / "workflows" / "api" / "quick_restore.json")
+    (sample,) = (node for node in prompt.values() if node["class_type"] in LOADS)
+    shown = ImageRef("", sample["inputs"]["image"], "", "input")  # as the front end asks for it
+    before = Image.open(io.BytesIO(server.fetch(shown)))
+    after = saved_image(server, prompt)
+    assert before.size == after.size == (512, 400)
+    assert np.abs(np.asarray(before, int) - np.asarray(after.convert("RGB"), int)).mean() > 3
+    assert {path.name for path in (server.base / "input").iterdir()} == given
 
 
 @pytest.mark.parametrize(("factor", "size"), [(1.0, (37, 29)), (2.5, (92, 72)), (0.5, (18, 14))])

@@ -12,7 +12,8 @@ from typing import Any
 from ..comfyui.client import Prompt, PromptError, read_prompt
 from ..shipped import WORKFLOWS, find_shipped, like
 
-LOAD_IMAGE = "LoadImage"
+LOADS = ("LoadImage", "RestorationSamplePhoto")
+"""Classes of nodes whose `image` is a picture of the user's."""
 SEEDS = ("seed", "noise_seed")
 """What core's nodes and ours call it."""
 DIALS = {"fidelity": "RestorationFidelity"}
@@ -93,7 +94,7 @@ def input_node(prompt: Prompt, word: str | None = None) -> str:
         if "image" not in prompt[node]["inputs"]:
             raise PromptError(f"{_named(prompt, [node])} has no input `image` to put a picture in.")
         return node
-    nodes = [node for node, spec in prompt.items() if spec["class_type"] == LOAD_IMAGE]
+    nodes = [node for node, spec in prompt.items() if spec["class_type"] in LOADS]
     if len(nodes) == 1:
         return nodes[0]
     if nodes:
@@ -101,7 +102,7 @@ def input_node(prompt: Prompt, word: str | None = None) -> str:
             f"The workflow loads several images: {_named(prompt, nodes)}. Say with --input-node "
             "which one takes yours."
         )
-    raise PromptError("The workflow has no Load Image node to put a picture in.")
+    raise PromptError("The workflow has no Load Image or Load Photo node to put a picture in.")
 
 
 def parse_setting(prompt: Prompt, text: str) -> tuple[str, Any]:
