@@ -9,6 +9,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from ..tools.folder.workflow import LOADS
+
 Json = dict[str, Any]
 
 BLUEPRINTS = {
@@ -19,8 +21,9 @@ BLUEPRINTS = {
 }
 """Name in the node library: the workflow it is made of."""
 
-LOADS, SAVES = "LoadImage", "SaveImage"
-AROUND = {LOADS, SAVES, "RestorationCompare", "MarkdownNote"}
+COMPARE = "RestorationCompare"
+"""Its `after` takes what a workflow makes."""
+AROUND = {*LOADS, COMPARE, "SaveImage", "MarkdownNote"}
 DIALS = ("fidelity", "ckpt_name", "upscale_by", "cfg", "seed", "color_correction_method")
 """Widgets of the inner nodes that the blueprint shows."""
 INPUT, OUTPUT = -10, -20
@@ -34,7 +37,7 @@ def blueprint(name: str, ui: Json) -> Json:
         return str(uuid.uuid5(uuid.NAMESPACE_URL, f"diffusion-restoration/{name}/{part}"))
 
     nodes = {node["id"]: node for node in ui["nodes"]}
-    photos = [node for node in ui["nodes"] if node["type"] == LOADS]
+    photos = [node for node in ui["nodes"] if node["type"] in LOADS]
     used = [
         (photo, slot)
         for slot in range(2)  # pictures before masks
@@ -63,10 +66,11 @@ def blueprint(name: str, ui: Json) -> Json:
             "target_slot": into,
             "type": kind,
         }
-        if nodes[target]["type"] == SAVES:
+        end = nodes[target]
+        if end["type"] == COMPARE and end["inputs"][into]["name"] == "after":
             link |= {"target_id": OUTPUT, "target_slot": 0}
             output["linkIds"].append(number)
-        elif nodes[target]["type"] in AROUND:
+        elif end["type"] in AROUND:
             continue
         if (source, slot) in border:
             link |= {"origin_id": INPUT, "origin_slot": border[source, slot]}

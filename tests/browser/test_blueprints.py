@@ -101,13 +101,11 @@ def test_between_photo_and_file_it_is_the_workflow_it_was_made_of(page, path, sc
     found = page.evaluate(PROMPT)
     workflow = ROOT / "workflows" / "api" / f"{SOURCES[path.stem]}.json"
     expected = without_titles(json.loads(workflow.read_text("utf-8")))
-    saved, wanted = (
-        next(node for node in nodes.values() if node["class_type"] == "SaveImage")
-        for nodes in (found, expected)
-    )
+    (saved,) = (node for node in found.values() if node["class_type"] == "SaveImage")
+    (made,) = (node for node in expected.values() if node["class_type"] == "RestorationCompare")
     number, slot = saved["inputs"]["images"]
-    assert [number.partition(":")[2], slot] == wanted["inputs"]["images"]
-    outside = {"SaveImage", "PreviewImage"}
+    assert [number.partition(":")[2], slot] == made["inputs"]["after"]
+    outside = {"SaveImage", "RestorationCompare"}
     assert numbered_as(found, expected) == {
         key: node for key, node in expected.items() if node["class_type"] not in outside
     }

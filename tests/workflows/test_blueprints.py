@@ -12,7 +12,7 @@ pytestmark = pytest.mark.host
 
 FOLDER = Path(__file__).parent.parent.parent / "subgraphs"
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.json"))
-PICTURES = {"LoadImage", "SaveImage", "PreviewImage", "MarkdownNote"}
+PICTURES = {"LoadImage", "SaveImage", "RestorationCompare", "MarkdownNote"}
 """What stands around a blueprint, never in it."""
 
 
