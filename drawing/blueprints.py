@@ -7,19 +7,50 @@ workflow without what stands around it: loading, previews and notes.
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from ..tools.folder.workflow import LOADS
 
 Json = dict[str, Any]
 
+
+@dataclass(frozen=True)
+class Blueprint:
+    """One that is shipped: the workflow it is made of, and what the node library says of it."""
+
+    workflow: str
+    description: str
+    aliases: tuple[str, ...]
+
+
+_USUAL = ("restore photo", "old photo", "enhance", "upscale")
 BLUEPRINTS = {
-    "Restore with DiffBIR": "diffbir_v2_all_nodes",
-    "Restore with PASD": "pasd_all_nodes",
-    "Restore with SeeSR": "seesr_all_nodes",
-    "Transfer Style with StyleID": "styleid_transfer",
+    "Restore with DiffBIR": Blueprint(
+        "diffbir_v2_all_nodes",
+        "A photo restored with DiffBIR v2: cleaned first, then drawn anew, four times as large. As "
+        "one node that can be opened; the node of the same name is shorter.",
+        (*_USUAL, "denoise", "deblur"),
+    ),
+    "Restore with PASD": Blueprint(
+        "pasd_all_nodes",
+        "A photo restored with PASD, twice as large. As one node that can be opened; the node of the "
+        "same name is shorter.",
+        (*_USUAL, "colorize", "stylize"),
+    ),
+    "Restore with SeeSR": Blueprint(
+        "seesr_all_nodes",
+        "A photo restored with SeeSR, which says by itself what is in it, four times as large. As one "
+        "node that can be opened; the node of the same name is shorter.",
+        (*_USUAL, "super resolution", "tags"),
+    ),
+    "Transfer Style with StyleID": Blueprint(
+        "styleid_transfer",
+        "A photo painted in the style of another picture with StyleID, without training.",
+        ("style transfer", "paint", "stylize", "painting"),
+    ),
 }
-"""Name in the node library: the workflow it is made of."""
+"""By name in the node library."""
 
 COMPARE = "RestorationCompare"
 """Its `after` takes what a workflow makes."""
@@ -144,7 +175,10 @@ def blueprint(name: str, ui: Json) -> Json:
         "links": [],
         "version": 0.4,
         "definitions": {"subgraphs": [subgraph]},
-        "extra": {},
+        "extra": {
+            "BlueprintDescription": BLUEPRINTS[name].description,
+            "BlueprintSearchAliases": list(BLUEPRINTS[name].aliases),
+        },
     }
 
 

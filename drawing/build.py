@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import notes_zh
 from . import workflows as descriptions
 from .blueprints import BLUEPRINTS, blueprint
 from .definitions import Definitions, host_definitions
@@ -21,6 +22,8 @@ from .ui import ui
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "workflows"
+NOTES = ROOT / "web" / "notes" / "texts.json"
+"""Every note in every language, for the front-end extension."""
 SUBGRAPHS = ROOT / "subgraphs"
 """Where ComfyUI looks for a pack's blueprints."""
 
@@ -56,18 +59,22 @@ def build(name: str, definitions: Definitions) -> Graph:
     workflow = workflows()[name]
     graph = Graph(name, definitions, workflow.all_nodes)
     workflow.describe(graph)
+    graph.notes["zh"] = notes_zh.NOTES[name]
     return graph
 
 
 def files(definitions: Definitions) -> dict[Path, str]:
     """All that is written: a file's path and its text."""
-    texts = {}
+    texts, notes = {}, {}
     for name, workflow in workflows().items():
         graph = build(name, definitions)
+        notes[name] = graph.notes
         texts[workflow.path] = dumped(ui(graph))
         texts[FOLDER / "api" / f"{name}.json"] = dumped(graph.api())
-    for title, name in BLUEPRINTS.items():
-        texts[SUBGRAPHS / f"{title}.json"] = dumped(blueprint(title, ui(build(name, definitions))))
+    texts[NOTES] = dumped(notes)
+    for title, made in BLUEPRINTS.items():
+        drawn = ui(build(made.workflow, definitions))
+        texts[SUBGRAPHS / f"{title}.json"] = dumped(blueprint(title, drawn))
     return texts
 
 

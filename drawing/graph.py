@@ -49,9 +49,19 @@ class Graph:
     """Restore nodes stand open: the nodes of their recipe in their place."""
     nodes: list[Node] = field(default_factory=list)
     groups: list[tuple[str, list[Node]]] = field(default_factory=list)
-    note: str = ""
+    notes: dict[str, str] = field(default_factory=dict)
+    """By language."""
     shown: list[tuple[Node, str]] = field(default_factory=list)
     """Widgets that an App shows; with none, the workflow opens as a graph."""
+
+    @property
+    def note(self) -> str:
+        """In English, as the file has it."""
+        return self.notes["en"]
+
+    @note.setter
+    def note(self, text: str) -> None:
+        self.notes["en"] = text
 
     @contextmanager
     def group(self, title: str) -> Iterator[None]:

@@ -84,7 +84,7 @@ def arrange(graph: Graph) -> Layout:
     heights = {node.id: height(node, graph.definitions) for node in graph.nodes}
     folded = _folded(graph)
     heights |= dict.fromkeys(folded, 0)
-    note = note_height(graph.note, WIDE)
+    note = max(note_height(text, WIDE) for text in graph.notes.values())
     top = note + GAP
     blocks = _blocks([members for _, members in graph.groups], heights, HIGH - top)
     widths = _widths(graph, blocks)

@@ -19,7 +19,8 @@ def files_note(workflow: str, *names: str, more: str = "") -> str:
     """What has to be there, and the command that fetches it. more: a sentence about the files."""
     return (
         f"**Files**, {total(names)} (or `python -m tools get {workflow}` in the pack's folder): "
-        f"{file_rows(names)}. {more}\n\n"
+        f"{file_rows(names)}. {more}".rstrip()
+        + "\n\n"
     )
 
 

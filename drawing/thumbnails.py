@@ -24,8 +24,8 @@ from ..common.degradation import degrade
 from ..common.jpeg import jpeg_round_trip
 from ..registry import presets
 from ..tools.panel import halves, panel
+from .build import workflows
 
-FOLDER = Path(__file__).parent.parent / "workflows"
 SIDE, PHOTO = 512, 356
 """The square, and the height of its photo."""
 DARK, LIGHT, PALE = "#16181f", "#ffffff", "#9cc9ff"
@@ -161,6 +161,18 @@ CARDS = {
         "SeeSR", "Tag a degraded photo", "DAPE > tags > prompt",
         lambda: damaged(photo("camera"), seed=3),
     ),
+    "diffbir_v2_all_nodes": Card(
+        "DiffBIR v2", "All nodes", "what Restore with DiffBIR is made of",
+        lambda: damaged(photo("chelsea", CAT), seed=21),
+    ),
+    "pasd_all_nodes": Card(
+        "PASD", "All nodes", "what Restore with PASD is made of",
+        lambda: damaged(photo("astronaut", (0, 0, 512, 356)), "pasd", 2),
+    ),
+    "seesr_all_nodes": Card(
+        "SeeSR", "All nodes", "what Restore with SeeSR is made of",
+        lambda: damaged(photo("chelsea", CAT), seed=10),
+    ),
     "styleid_transfer": Card(
         "StyleID", "Paint in another picture's style", "both to noise > content asks, style answers",
         lambda: beside(photo("astronaut", (60, 0, 380, 356)), photo("hubble_deep_field")),
@@ -209,7 +221,7 @@ def split(before: Path, after: Path) -> Image.Image:
 
 
 def save(name: str, picture: Image.Image) -> None:
-    picture.save(FOLDER / f"{name}.jpg", quality=82, optimize=True)
+    picture.save(workflows()[name].path.with_suffix(".jpg"), quality=82, optimize=True)
 
 
 def main(arguments: Sequence[str]) -> None:

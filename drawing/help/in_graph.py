@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...tools.comfyui.find import PACK_ROOT
+from ..build import workflows
 from .look import WIDTH
 from .studio import Studio
 
@@ -19,7 +19,7 @@ ARRANGE = Path(__file__).with_name("arrange.js")
 def in_graph(studio: Studio, kind: str, workflow: str) -> Image.Image:
     """The node of a shipped workflow with what goes in, folded, and the links that go out; with
     what comes next where nothing goes in. All three would be too small for a help panel."""
-    spec = json.loads((PACK_ROOT / "workflows" / f"{workflow}.json").read_text("utf-8"))
+    spec = json.loads(workflows()[workflow].path.read_text("utf-8"))
     left, top = 640, 160  # clear of menus and panels
     height, scale = studio.page.evaluate(ARRANGE.read_text("utf-8"), [spec, kind, WIDTH, left, top])
     if scale < 0.9:

@@ -45,21 +45,21 @@ DRAWN: dict[str, Callable[[], Image.Image]] = {
 """Here, without ComfyUI."""
 
 IN_GRAPH = {
-    "DiffBIRControlLoader": "diffbir_v2_upscale",
-    "LAControlApply": "diffbir_v2_upscale",
-    "PASDLoader": "pasd_upscale",
-    "PACAControlApply": "pasd_upscale",
-    "PASDPyramidPreview": "pasd_upscale",
-    "HighLevelPrompt": "pasd_upscale",
-    "RestorationSampler": "pasd_upscale",
+    "DiffBIRControlLoader": "diffbir_v2_all_nodes",
+    "LAControlApply": "diffbir_v2_all_nodes",
+    "PASDLoader": "pasd_all_nodes",
+    "PACAControlApply": "pasd_all_nodes",
+    "PASDPyramidPreview": "pasd_all_nodes",
+    "HighLevelPrompt": "pasd_all_nodes",
+    "RestorationSampler": "pasd_all_nodes",
     "SeeSRLoader": "seesr_turbo_upscale",
-    "SeeSRControlApply": "seesr_upscale",
-    "DAPELoader": "seesr_upscale",
-    "DAPETagger": "seesr_upscale",
+    "SeeSRControlApply": "seesr_all_nodes",
+    "DAPELoader": "seesr_all_nodes",
+    "DAPETagger": "seesr_all_nodes",
     "StyleIDInvert": "styleid_transfer",
     "StyleIDApply": "styleid_transfer",
-    "TiledVAEEncodeExact": "diffbir_upscale_4k_tiled",
-    "TiledVAEDecodeExact": "diffbir_upscale_4k_tiled",
+    "TiledVAEEncodeExact": "seesr_all_nodes",
+    "TiledVAEDecodeExact": "seesr_all_nodes",
 }
 """The workflow that shows a node."""
 

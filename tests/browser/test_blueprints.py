@@ -99,7 +99,7 @@ def test_between_photo_and_file_it_is_the_workflow_it_was_made_of(page, path, sc
     page.wait_for_timeout(200)
     page.screenshot(path=screenshots / f"{path.stem}-connected.png")
     found = page.evaluate(PROMPT)
-    workflow = ROOT / "workflows" / "api" / f"{SOURCES[path.stem]}.json"
+    workflow = ROOT / "workflows" / "api" / f"{SOURCES[path.stem].workflow}.json"
     expected = without_titles(json.loads(workflow.read_text("utf-8")))
     (saved,) = (node for node in found.values() if node["class_type"] == "SaveImage")
     (made,) = (node for node in expected.values() if node["class_type"] == "RestorationCompare")

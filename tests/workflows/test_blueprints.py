@@ -57,8 +57,19 @@ def test_the_outer_node_is_an_instance_of_the_graph(name) -> None:
     for side in ("inputs", "outputs"):
         outside = [(each["name"], each["type"]) for each in node[side]]
         assert outside == [(each["name"], each["type"]) for each in subgraph[side]]
-        assert {kind for _, kind in outside} == {"IMAGE"}
+        kinds = {kind for _, kind in outside}
+        assert (
+            "IMAGE" in kinds and kinds <= {"inputs": {"IMAGE", "MASK"}, "outputs": {"IMAGE"}}[side]
+        )
         assert len(dict(outside)) == len(outside), "two of one name"
+
+
+def test_the_library_says_what_it_does_and_finds_it_by_plain_words(name) -> None:
+    extra = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))["extra"]
+    assert extra["BlueprintDescription"].endswith(".")
+    aliases = extra["BlueprintSearchAliases"]
+    assert {"restore photo", "style transfer"} & set(aliases)
+    assert all(isinstance(each, str) and each for each in aliases)
 
 
 def test_every_end_of_a_link_knows_it(name) -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from restoration.drawing.build import workflows
 from restoration.drawing.notes_zh import NOTES
 from restoration.tests.core_chinese import NODES, plain, quoted
 
 ROOT = Path(__file__).parent.parent.parent
-SHIPPED = {path.stem: path for path in (ROOT / "workflows").glob("*.json")}
+SHIPPED = {name: workflow.path for name, workflow in workflows().items()}
 LOCALE = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text("utf-8"))
 TITLES = {plain(entry["display_name"]): kind for kind, entry in LOCALE.items()}
 DIAL = re.compile(r"- (?:(?P<label>[^`]+) )?`(?P<input>\w+)`，(?:两个)?(?:“(?P<node>.+?)”|\*)")
@@ -28,12 +29,11 @@ def nodes(name: str) -> list[dict]:
 
 
 def dials(note: str) -> list[str]:
-    """Its bullets that are no files."""
-    return [line for line in note.splitlines() if line.startswith("- ") and "→" not in line]
+    return [line for line in note.splitlines() if line.startswith("- ")]
 
 
 def files(note: str) -> list[str]:
-    return [line for line in note.splitlines() if "→ `ComfyUI/models/" in line]
+    return re.findall(r"\[[^]]+\]\(https://[^)]+\) → `ComfyUI/models/[^`]+` \([^)]+\)", note)
 
 
 def test_every_workflow_has_one() -> None:
@@ -45,6 +45,8 @@ def test_it_tells_of_the_same_files_and_dials(name) -> None:
         each["widgets_values"][0] for each in nodes(name) if each.get("title") == "Read me"
     )
     assert files(NOTES[name]) == files(english)
+    for pattern in (r"`python -m tools get [^`]+`", r"[\d.]+ [GM]B"):
+        assert re.findall(pattern, NOTES[name])[:1] == re.findall(pattern, english)[:1]
     pairs = zip(dials(NOTES[name]), dials(english), strict=True)
     for chinese, other in pairs:
         assert re.findall(r"`(\w+)`", chinese)[0] == re.findall(r"`(\w+)`", other)[0]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from restoration.drawing.build import workflows
+from restoration.drawing.files import total
+
 pytestmark = pytest.mark.host
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "workflows"
-SHIPPED = sorted(path.stem for path in FOLDER.glob("*.json"))
+SHIPPED = workflows()
 MODEL_FOLDERS = {"checkpoints", "controlnet", "upscale_models", "restoration"}
 MODEL_INPUTS = {
     "CheckpointLoaderSimple": {"ckpt_name"},
@@ -42,7 +46,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 def ui_of(name: str) -> dict[str, Any]:
-    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+    return json.loads(SHIPPED[name].path.read_text("utf-8"))
 
 
 def api_of(name: str) -> dict[str, Any]:
@@ -84,6 +88,11 @@ def installed_elsewhere(kind: str, key: str) -> bool:
     return key in MODEL_INPUTS.get(kind, ()) or (kind, key) == ("LoadImage", "image")
 
 
+def uploads(definition: Any) -> bool:
+    """Whether the front end adds an upload button, which is a widget as well."""
+    return any(options.get("image_upload") for _, options in specs(definition).values())
+
+
 def test_every_node_and_input_exists_and_every_value_is_allowed(definitions, name) -> None:
     for number, node in api_of(name).items():
         kind, given = node["class_type"], node["inputs"]
@@ -117,7 +126,7 @@ def test_both_forms_are_the_same_graph(definitions, name) -> None:
                 if options.get("control_after_generate"):
                     assert next(values) in ("fixed", "increment", "decrement", "randomize")
         rest = list(values)
-        assert rest == (["image"] if node["type"] == "LoadImage" else []), node["type"]
+        assert rest == (["image"] if uploads(definitions[node["type"]]) else []), node["type"]
         for entry in node["inputs"]:
             if entry["link"] is not None:
                 link = links[entry["link"]]
@@ -152,14 +161,7 @@ def test_links_are_consistent(definitions, name) -> None:
 
 def test_nothing_overlaps_and_groups_frame_their_nodes(name) -> None:
     ui = ui_of(name)
-    boxes = [
-        (
-            node["pos"][0],
-            node["pos"][1] - 30,
-            *(p + s for p, s in zip(node["pos"], node["size"], strict=True)),
-        )
-        for node in ui["nodes"]
-    ]
+    boxes = [bounds(node) for node in ui["nodes"]]
     frames = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in ui["groups"])]
     for kind in (boxes, frames):
         for index, (x, y, r, b) in enumerate(kind):
@@ -170,25 +172,59 @@ def test_nothing_overlaps_and_groups_frame_their_nodes(name) -> None:
         assert len(inside) == (node["type"] != "MarkdownNote"), node["type"]
 
 
-def notes_of(name: str) -> tuple[str, str]:
-    """What the two notes say, in English and in Chinese."""
-    notes = [node for node in ui_of(name)["nodes"] if node["type"] == "MarkdownNote"]
-    assert [note["title"] for note in notes] == ["Read me", "说明"]
-    (english,), (chinese,) = (note["widgets_values"] for note in notes)
-    return english, chinese
+def bounds(node: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom, with the title."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - 30, x + width, y + (0 if node["flags"].get("collapsed") else height)
 
 
-def test_notes_tell_what_it_does_and_which_three_dials_matter(name) -> None:
-    dials = []
-    for text, heading in zip(notes_of(name), ("three dials that", "最值得调的三个"), strict=True):
-        assert text.startswith("# ")
-        before, after = text.split(heading)
-        # The list right under that heading.
-        listed = after.split("\n\n", 2)[1].split("\n")
-        dials.append({line.split("`")[1] for line in listed if line.startswith("- ")})
-        assert len([line for line in listed if line.startswith("- ")]) == 3, text
-        assert before.count("](") == before.count("https://")
-    assert dials[0] == dials[1]
+def test_links_run_to_the_right_or_down_and_the_note_lies_above(name) -> None:
+    ui = ui_of(name)
+    places = {node["id"]: bounds(node) for node in ui["nodes"]}
+    for _, source, _, target, *_ in ui["links"]:
+        (left, top, *_), (x, y, *_) = places[source], places[target]
+        assert left < x or (left == x and top < y), (source, target)
+    (note,) = (node for node in ui["nodes"] if node["type"] == "MarkdownNote")
+    assert all(top > places[note["id"]][3] for number, (_, top, *_) in places.items() if number > 1)
+
+
+def test_a_simple_workflow_opens_as_an_app(name) -> None:
+    """Photo first, the file to compare last; what shows all nodes stays a graph."""
+    ui = ui_of(name)
+    nodes = {node["id"]: node for node in ui["nodes"]}
+    large = len(nodes) > 12
+    assert bool(ui["extra"]) == (not large and name != "tag_and_prompt")
+    if not ui["extra"]:
+        return
+    assert ui["extra"]["linearMode"] is True
+    data = ui["extra"]["linearData"]
+    for number, widget in data["inputs"]:
+        (entry,) = (each for each in nodes[number]["inputs"] if each["name"] == widget)
+        assert entry["widget"] and entry["link"] is None
+    shown = [widget for _, widget in data["inputs"]]
+    assert shown[:1] == ["image"] and {"fidelity", "upscale_by"} <= set(shown)
+    results = [nodes[number]["type"] for number in data["outputs"]]
+    assert sorted(results) == ["RestorationCompare", "SaveImage"]
+
+
+def note_of(name: str) -> str:
+    (note,) = (node for node in ui_of(name)["nodes"] if node["type"] == "MarkdownNote")
+    assert note["title"] == "Read me"
+    assert note["properties"] == {"diffusion_restoration_note": name}
+    return note["widgets_values"][0]
+
+
+def test_the_note_tells_what_it_does_and_which_three_dials_matter(name) -> None:
+    text = note_of(name)
+    assert text.startswith("# ")
+    assert text.count("](") == text.count("https://")
+    if SHIPPED[name].all_nodes:
+        (simple,) = re.findall(r"in the template \*\*(.+)\*\*", text)
+        assert [each for each in SHIPPED.values() if each.title.endswith(simple)]
+        return
+    # The list right under that heading.
+    listed = text.split("three dials that")[1].split("\n\n", 2)[1].strip().split("\n")
+    assert [line[:3] for line in listed] == ["- `"] * 3
 
 
 def test_every_weight_file_says_where_it_comes_from(name) -> None:
@@ -205,8 +241,13 @@ def test_every_weight_file_says_where_it_comes_from(name) -> None:
             assert address.startswith("https://")
             assert address.lower().endswith(model["name"].lower())
             assert model["directory"] in MODEL_FOLDERS
-            for note in notes_of(name):
-                assert model["name"] in note and model["url"] in note
+            if not SHIPPED[name].all_nodes:
+                assert f"[{model['name']}]({model['url']})" in note_of(name)
+    names = {
+        model["name"] for node in ui["nodes"] for model in node["properties"].get("models", [])
+    }
+    if names and not SHIPPED[name].all_nodes:
+        assert f"**Files**, {total(tuple(names))} " in note_of(name)
 
 
 WITHOUT_DIAL = {"ddnm_inpaint", "tag_and_prompt"}
@@ -216,21 +257,20 @@ APPLY = {"LAControlApply", "PACAControlApply", "SeeSRControlApply", "StyleIDAppl
 
 def test_a_dial_at_the_authors_setting_turns_every_apply_node(name) -> None:
     nodes = api_of(name)
-    dials = {n for n, node in nodes.items() if node["class_type"] == "RestorationFidelity"}
-    assert bool(dials) == (name not in WITHOUT_DIAL)
-    assert all(nodes[number]["inputs"]["fidelity"] == 0.5 for number in dials)
-    links = [[dial, 0] for dial in dials]
-    given = [(node["class_type"], node["inputs"].get("fidelity")) for node in nodes.values()]
-    assert all(value in links for kind, value in given if kind in APPLY)
-    assert not dials or any(value in links for _, value in given)
-    assert not dials or "`fidelity` in *Fidelity" in notes_of(name)[0]
+    given = [
+        (node["class_type"], node["inputs"]["fidelity"])
+        for node in nodes.values()
+        if "fidelity" in node["inputs"]
+    ]
+    assert given or name in WITHOUT_DIAL
+    assert {value for _, value in given if not isinstance(value, list)} <= {0.5}
+    turned = {nodes[value[0]]["class_type"] for _, value in given if isinstance(value, list)}
+    assert turned <= {"RestorationFidelity"}
+    assert all(isinstance(value, list) for kind, value in given if kind in APPLY)
+    told = "- `fidelity` in *" in note_of(name)
+    assert told == (name not in WITHOUT_DIAL and not SHIPPED[name].all_nodes)
 
 
-def test_files_are_what_the_description_gives(definitions) -> None:
-    """Written by `python drawing workflows`, byte for byte; blueprints too."""
-    from restoration.drawing.build import files
-
-    written = files(definitions)
 def test_no_node_has_an_id_that_another_pack_takes() -> None:
     """ComfyUI keeps the node that is loaded last, whichever pack's that is."""
     taken = {"WaveletColorFix"}  # ComfyUI-FrameUtilitys
@@ -239,9 +279,14 @@ def test_no_node_has_an_id_that_another_pack_takes() -> None:
         assert not [name for name in taken if f'"{name}"' in text], path
 
 
+def test_files_are_what_the_description_gives(definitions) -> None:
+    """Written by `python drawing workflows`, byte for byte; blueprints too."""
+    from restoration.drawing.build import files
+
+    written = files(definitions)
     for path, text in written.items():
         assert path.read_text("utf-8") == text, path
-    folders = (FOLDER, FOLDER / "api", ROOT / "subgraphs")
+    folders = (FOLDER, FOLDER / "api", ROOT / "subgraphs", ROOT / "web" / "notes")
     assert written.keys() == {path for folder in folders for path in folder.glob("*.json")}
 
 
@@ -284,7 +329,7 @@ def test_thumbnails(name) -> None:
 
     assert (CARDS[name].goes_in is None) == (name == "quick_restore")
 
-    path = FOLDER / f"{name}.jpg"
+    path = SHIPPED[name].path.with_suffix(".jpg")
     assert path.stat().st_size < 64_000
     picture = Image.open(path)
     assert picture.format == "JPEG" and min(picture.size) >= 350
