@@ -204,7 +204,6 @@ class DDNMGuidance(CheckedNode):
             "cells, which are no pixels; on an image it holds for pixels, as well as the VAE "
             "repeats them, and takes a VAE decode and encode a step.",
             search_aliases=["null space", "super resolution", "inpaint", "fidelity", "grayscale"],
-            advanced=("start_percent", "end_percent"),
             inputs=[
                 io.Model.Input("model", tooltip="Any Stable Diffusion model with eps or v."),
                 io.Combo.Input(

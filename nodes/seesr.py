@@ -99,7 +99,7 @@ class DAPETagger(CheckedNode):
                 "caption",
                 "dape",
             ],
-            advanced=("threshold_offset", "max_tags", "antialias"),
+            advanced=("max_tags", "antialias"),
             inputs=[
                 DapeModelType.Input("dape_model", tooltip="From Load DAPE."),
                 io.Image.Input(

@@ -77,11 +77,15 @@ ADVANCED = {
     ),
     *("antialias", "min_side", "multiple", "fit", "tile_overlap", "tile_batch_size", "repeat"),
     *("feather", "softness", "added_noise_level", "crop_border", "features", "lora_strength"),
-    *("max_tags", "resize_to_input", "temperature", "threshold_offset"),
+    *("max_tags", "resize_to_input", "temperature"),
 }
 """What a beginner never turns; the front end folds it away."""
-SHOWN = {("RestorationCFG", "start_percent"), ("RestorationCFG", "end_percent")}
-"""What the node is there for."""
+SHOWN = {
+    (node, key)
+    for node in ("RestorationCFG", "DDNMGuidance")
+    for key in ("start_percent", "end_percent")
+}
+"""What the node is there for, or a note of a workflow names as one of its dials."""
 
 
 def test_what_a_beginner_never_turns_is_folded_away(nodes) -> None:
