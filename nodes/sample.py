@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from nodes import LoadImage
+from nodes import LoadImage  # pyright: ignore[reportAttributeAccessIssue]  # the host's
 
 from ..host.report import harmless
 from ..host.sample_photo import PHOTO, SAMPLE
