@@ -53,7 +53,7 @@ def node(class_type: str, title: str = "", **inputs: Any) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": given, **shown}
 
 
-def texts(clip: Link, style: str, settings: Settings, **seen: Link | None) -> Graph:
+def texts(clip: Link, style: str, settings: Settings, **seen: Any) -> Graph:
     """`positive` and `negative`: the authors' words with the user's. seen: what a tagger or
     captioner says."""
     return {

@@ -21,7 +21,7 @@ def ui(graph: Graph) -> Json:
     """Nodes with their places, links, groups and the note."""
     layout = arrange(graph)
     links: list[list[Any]] = []
-    drawn = [
+    drawn: list[Json] = [
         _drawn(graph, node, layout.nodes[node.id], order, links)
         | {"flags": {"collapsed": True} if node.id in layout.folded else {}}
         for order, node in enumerate(graph.nodes, 1)

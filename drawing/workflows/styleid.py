@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..graph import Graph, Node, Slot
 from ..notes import DIALS, files_note
@@ -48,7 +49,7 @@ def _working_size(g: Graph, picture: Slot, transparency: Slot | None = None) -> 
         height=SIDE,
         crop="disabled",
     )
-    more = {} if transparency is None else {"transparency": transparency}
+    more: dict[str, Any] = {} if transparency is None else {"transparency": transparency}
     ready = g.add("RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64, **more)
     return ready[0], ready[1]
 
