@@ -31,7 +31,7 @@ def watch_ids(ours: Mapping[str, type]) -> None:
 
 def _tell(ours: Mapping[str, type], kept: str) -> None:
     for name, own in ours.items():
-        other = host_nodes.NODE_CLASS_MAPPINGS.get(name)
+        other = host_nodes.NODE_CLASS_MAPPINGS.get(name)  # pyright: ignore  # the host's
         # The same module again: the pack was loaded anew.
         if other is None or other is own or other.__module__ == own.__module__:
             continue

@@ -45,7 +45,7 @@ def _is_inside(value: Any, graph: Graph) -> bool:
 
 def _defaults(kind: str) -> dict[str, Any]:
     """What a node's required widgets hold when it is new."""
-    found = host_nodes.NODE_CLASS_MAPPINGS.get(kind)
+    found = host_nodes.NODE_CLASS_MAPPINGS.get(kind)  # pyright: ignore  # the host's
     if found is None:
         raise ValueError(
             f"The node {kind}, which this one is made of, is missing in this ComfyUI. Update "
