@@ -183,6 +183,8 @@ class Matrix:
                     self._alone[where] = sample(setup, cfg, steps_of(key))
             except (Exception, TooSlow) as error:
                 self._alone[where] = error
+            if isinstance(node, Wired):
+                scene.accept()
         found = self._alone[where]
         if isinstance(found, BaseException):
             raise found
@@ -190,7 +192,7 @@ class Matrix:
 
     def afterwards(self, scene: Scene) -> None:
         """Fault when the base model or its result is not, bit for bit, what it was."""
-        scene.check_weights()
+        scene.check_unloaded()
         again = sample(scene.setup, CFG, STEPS)
         if not torch.equal(again, self.alone(scene, scene.setup, ("plain", STEPS), None, CFG)):
             raise Failed("base", "the plain model gives another result than before")

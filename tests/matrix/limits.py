@@ -33,13 +33,6 @@ LIMITS: tuple[Limit, ...] = (
         "Growing guidance begins at 1, where this node changes nothing, as it does alone at cfg 1.",
     ),
     Limit(
-        "RestorationCFG range",
-        "EasyCache",
-        "theirs",
-        "It decides by the first entry that it saw, the negative's: where that is left out, every "
-        "step is computed, which is slower and right.",
-    ),
-    Limit(
         "*",
         "ModelComputeDtype ?f16",
         "tile batch",
