@@ -110,7 +110,7 @@ NOTES = {
         + speed(DIFFBIR)
     ),
     "diffbir_upscale_4k_tiled": (
-        "# DiffBIR v2：分块放大到 4K\n\n约 1024 像素的照片变成 4096，任何显卡都行：每个阶段都分块计算。采样融合作者的 "
+        "# DiffBIR v2：分块放大到 4K\n\n约 1024 像素的照片变成 4096：每个阶段都分块计算。采样融合作者的 "
         "512 分块；VAE 的分块完全不留痕迹。\n"
         + CHOOSE
         + files_note("diffbir_upscale_4k_tiled", *DIFFBIR_FILES, "BSRNet.pth")
@@ -175,7 +175,7 @@ NOTES = {
         + upscale(PASD, "2")
     ),
     "pasd_upscale_4k_tiled": (
-        "# PASD：分块放大到 4K\n\n约 1024 像素的照片变成 4096，任何显卡都行：模型分块采样再融合，VAE 的分块不留痕迹。\n"
+        "# PASD：分块放大到 4K\n\n约 1024 像素的照片变成 4096：模型分块采样再融合，VAE 的分块不留痕迹。\n"
         + CHOOSE
         + files_note("pasd_upscale_4k_tiled", SD15.name, *PASD_FILES, more=PASD_FOLDERS)
         + DIALS
@@ -252,7 +252,7 @@ NOTES = {
         + speed(SEESR)
     ),
     "seesr_upscale_4k_tiled": (
-        "# SeeSR：分块放大到 4K\n\n约 1024 像素的照片变成 4096，任何显卡都行：模型分块采样再融合，标签器把每个分块"
+        "# SeeSR：分块放大到 4K\n\n约 1024 像素的照片变成 4096：模型分块采样再融合，标签器把每个分块"
         "单独看一次。\n"
         + CHOOSE
         + files_note("seesr_upscale_4k_tiled", SD21.name, *SEESR_FILES, more=SEESR_FOLDERS)

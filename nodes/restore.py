@@ -135,8 +135,8 @@ def _dials(
             options=["authors", "fast"],
             default="authors",
             tooltip="authors: every step and its guidance, as published. fast: fewer steps where "
-            "`steps` is 0, and guidance in the middle of the run alone; well under half of the time, "
-            f"with a little less detail.{dead}",
+            "`steps` is 0, and guidance in the middle of the run alone; under half of the "
+            f"network's calls (two thirds for DiffBIR v2.1), with a little less detail.{dead}",
         ),
     ]
 

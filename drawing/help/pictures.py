@@ -60,6 +60,10 @@ IN_GRAPH = {
     "StyleIDApply": "styleid_transfer",
     "TiledVAEEncodeExact": "seesr_all_nodes",
     "TiledVAEDecodeExact": "seesr_all_nodes",
+    "RestoreWithDiffBIR": "diffbir_v2_upscale",
+    "RestoreFacesWithDiffBIR": "diffbir_face",
+    "RestoreWithPASD": "pasd_upscale",
+    "RestoreWithSeeSR": "seesr_upscale",
 }
 """The workflow that shows a node."""
 

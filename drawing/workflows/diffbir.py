@@ -99,8 +99,8 @@ def upscale_v2(g: Graph) -> None:
 
 def upscale_4k_tiled(g: Graph) -> None:
     g.note = (
-        "# DiffBIR v2: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096, on any card: every "
-        "stage works in tiles. Sampling blends the authors' tiles of 512; the VAE's tiles leave no "
+        "# DiffBIR v2: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096: every stage "
+        "works in tiles. Sampling blends the authors' tiles of 512; the VAE's tiles leave no "
         "trace at all.\n"
         + CHOOSE
         + files_note(g.name, V2.base, V2.control, "BSRNet.pth")

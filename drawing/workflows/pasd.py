@@ -93,7 +93,7 @@ def upscale(g: Graph) -> None:
 
 def upscale_4k_tiled(g: Graph) -> None:
     g.note = (
-        "# PASD: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096, on any card: the model "
+        "# PASD: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096: the model "
         "samples in blended tiles, and the VAE's tiles leave no trace.\n"
         + CHOOSE
         + files_note(g.name, *FULL.files, more=FOLDERS)

@@ -89,7 +89,7 @@ def upscale(g: Graph) -> None:
 
 def upscale_4k_tiled(g: Graph) -> None:
     g.note = (
-        "# SeeSR: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096, on any card: the model "
+        "# SeeSR: to 4K in tiles\n\nA photo of about 1024 pixels becomes 4096: the model "
         "samples in blended tiles, and the tagger looks at each of them.\n"
         + CHOOSE
         + files_note(g.name, *FULL.files, more=FOLDERS)
