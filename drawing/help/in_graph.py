@@ -20,6 +20,7 @@ def in_graph(studio: Studio, kind: str, workflow: str) -> Image.Image:
     """The node of a shipped workflow with what goes in, folded, and the links that go out; with
     what comes next where nothing goes in. All three would be too small for a help panel."""
     spec = json.loads(workflows()[workflow].path.read_text("utf-8"))
+    spec["extra"] = {}  # else it opens as an App, without a graph
     left, top = 640, 160  # clear of menus and panels
     height, scale = studio.page.evaluate(ARRANGE.read_text("utf-8"), [spec, kind, WIDTH, left, top])
     if scale < 0.9:
