@@ -155,6 +155,4 @@ def _note(graph: Graph, box: Box) -> Json:
         "title": "Read me",
         "properties": {NOTE_PROPERTY: graph.name},
         "widgets_values": [graph.note],
-        "color": "#432",
-        "bgcolor": "#653",
     }
