@@ -184,6 +184,9 @@ class Scene:
     def accept(self) -> None:
         """Takes the network as it is: what a node of the host has left in it alone (core's bypass of
         a LoRA does) is not for us to answer."""
+        import comfy.model_management
+
+        comfy.model_management.unload_all_models()
         self._modules = modules_of(self.model)
 
     def check(self) -> None:
