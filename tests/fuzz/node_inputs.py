@@ -180,7 +180,8 @@ def widget(part: Any, rng: random.Random) -> Any:
 
 
 def is_widget(part: Any) -> bool:
-    return part.io_type in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
+    kinds = ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN")
+    return part.io_type in kinds and not part.as_dict().get("forceInput")
 
 
 class NodeInputs(Campaign):

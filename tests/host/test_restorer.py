@@ -196,7 +196,7 @@ def test_the_color_nodes_and_the_frame(comfy) -> None:
     )
 
     image = torch.rand(2, 45, 70, 4)
-    working, info = RestorationPrepare.execute(image, 1.5, 64, 8).result
+    working, info, _ = RestorationPrepare.execute(image, 1.5, 64, 8).result
     (cleaned,) = DegradationRemover.execute(working, 512, 64, 1.0, False).result
     (result,) = RestorationFinish.execute(cleaned, info, "wavelet").result
     assert result.shape == (2, 67, 105, 4)
