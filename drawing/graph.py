@@ -115,7 +115,7 @@ class Graph:
                     for name, value in self.values(node).items()
                 },
                 "class_type": node.kind,
-                "_meta": {"title": self._title(node)},
+                "_meta": {"title": self.title(node)},
             }
             for node in self.nodes
         }
@@ -132,7 +132,8 @@ class Graph:
             raise ValueError(f"{node.kind} has no input {', '.join(given)}")
         return values
 
-    def _title(self, node: Node) -> str:
+    def title(self, node: Node) -> str:
+        """What stands over it, in English."""
         if node.title:
             return node.title
         schema = getattr(self.definitions[node.kind], "GET_SCHEMA", None)

@@ -24,7 +24,7 @@ NARROWEST, WIDEST = 226, 350
 """Columns. Nodes 2.0 draws no node narrower than the first."""
 LONG = {"color_correction_method": 253, "resize_source": 243}
 """Widgets whose names make a column wider."""
-RESULT = 240, 720
+RESULT = 230, 720
 """The last group's column."""
 SLOT, EDGES, BADGE, TEXT, NUMBER = 24, 26, 24, 70, 32
 ROWS = {"COMBO": 35, "STRING": 37}
@@ -171,12 +171,11 @@ def _sources(node: Node) -> set[int]:
 
 def _widths(graph: Graph, blocks: list[Block]) -> list[int]:
     """Of every column, the result's last."""
-    names = [
-        {name for group in block for node in group.columns[number] for name in graph.values(node)}
+    least = [
+        max(_narrowest(graph, node) for group in block for node in group.columns[number])
         for block in blocks[:-1]
         for number in range(len(block[0].columns))
     ]
-    least = [max([NARROWEST, *(LONG[name] for name in each & LONG.keys())]) for each in names]
     inner = sum(len(block[0].columns) - 1 for block in blocks)
     edges = len(blocks) * (2 * BORDER + GAP) - GAP + inner * BETWEEN
     spare = WIDE - edges - sum(least) - RESULT[0]
@@ -187,6 +186,12 @@ def _widths(graph: Graph, blocks: list[Block]) -> list[int]:
         )
     across = [min(WIDEST, each + spare // (len(least) + 1)) for each in least]
     return [*across, min(RESULT[1], WIDE - edges - sum(across))]
+
+
+def _narrowest(graph: Graph, node: Node) -> int:
+    """The front end makes a node wide enough for its title and the names of its widgets."""
+    named = [LONG.get(name, 0) for name in graph.values(node)]
+    return max(NARROWEST, round(8.2 * len(graph.title(node))) + 10, *named)
 
 
 def _stacked(column: list[Node], heights: Heights) -> int:

@@ -59,6 +59,7 @@ MECHANISMS = {
 WHOLE_FILES = (
     "golden/test_golden.py",
     "browser/test_compare.py",
+    "browser/test_templates.py",
     "browser/test_workflows.py",
     "matrix/test_matrix.py",
     "server/",

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from restoration.tests.browser.conftest import ROOT, WORKFLOWS, open_tab
-from restoration.tests.browser.test_workflows import PROMPT, SETTLED, without_titles
+from restoration.tests.browser.test_workflows import SETTLED
 from restoration.tests.core_chinese import CATEGORIES, NODES, plain
 
 pytestmark = pytest.mark.browser
@@ -107,21 +107,6 @@ def test_templates_are_listed_under_our_name_with_a_picture_each(
     cards(templates).first.scroll_into_view_if_needed()
     page.wait_for_timeout(SETTLED)  # what comes back into view fades in again
     page.screenshot(path=screenshots / "templates.png")
-
-
-def test_a_template_opens_from_there(page, templates, screenshots) -> None:
-    page.evaluate("() => app.graph.clear()")
-    card = templates.locator("[data-testid=template-workflow-quick_restore]")
-    card.scroll_into_view_if_needed()
-    card.click()
-    templates.wait_for(state="detached")
-    page.wait_for_function(
-        "kind => app.graph.nodes.some(node => node.type === kind)", arg="DegradationRemover"
-    )
-    page.wait_for_timeout(800)  # it fits the graph into the window
-    page.screenshot(path=screenshots / "template-opened.png")
-    expected = json.loads((ROOT / "workflows" / "api" / "quick_restore.json").read_text("utf-8"))
-    assert without_titles(page.evaluate(PROMPT)) == without_titles(expected)
 
 
 def test_the_help_page_of_a_node_opens_beside_the_graph(page, screenshots) -> None:

@@ -1,17 +1,14 @@
-"""Every shipped workflow in the real front end: complete, equal to its API form, and runnable."""
+"""What the front end says of a workflow: what is missing in it, and what it would run."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from restoration.tests.browser.conftest import ROOT, WORKFLOWS, models_of
+from restoration.drawing.build import workflows
 
 pytestmark = pytest.mark.browser
-
-PHOTO = ROOT / "scripts" / "photo" / "degraded.jpg"
 
 PROBLEMS = """() => app.graph.nodes.flatMap(node => {
     const found = [];
@@ -30,14 +27,6 @@ PROBLEMS = """() => app.graph.nodes.flatMap(node => {
     }
     return found;
 })"""
-OVERLAPS = """() => {
-    const boxes = app.graph.nodes.map(node => ({
-        name: `${node.type} (node ${node.id})`, x: node.pos[0], y: node.pos[1] - 30,
-        r: node.pos[0] + node.size[0], b: node.pos[1] + node.size[1]}));
-    return boxes.flatMap((a, i) => boxes.slice(i + 1)
-        .filter(b => a.x < b.r && b.x < a.r && a.y < b.b && b.y < a.b)
-        .map(b => `${a.name} over ${b.name}`));
-}"""
 PROMPT = "async () => (await app.graphToPrompt()).output"
 ERRORS = """() => Object.keys(app.lastNodeErrors ?? {}).length || app.lastExecutionError"""
 WARNINGS = """() => [...document.querySelectorAll(
@@ -64,44 +53,10 @@ def without_titles(prompt: dict) -> dict:
     }
 
 
-def load(page, path: Path) -> None:
-    page.evaluate(
-        "([workflow, name]) => app.loadGraphData(workflow, true, true, name)",
-        [json.loads(path.read_text("utf-8")), path.stem],
-    )
-
-
-def use_photo(page, name: str) -> None:
-    page.evaluate(
-        """name => {
-            const isUpload = widget => widget.name === "upload";
-            for (const node of app.graph.nodes.filter(node => node.widgets?.some(isUpload))) {
-                const widget = node.widgets.find(widget => widget.name === "image");
-                widget.value = name;
-                widget.callback?.(name);
-            }
-        }""",
-        name,
-    )
-
-
-each_workflow = pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
-
-
-@each_workflow
-def test_workflow_loads_without_a_missing_node_or_red_input(page, workflow, screenshots) -> None:
-    load(page, workflow)
-    page.wait_for_timeout(SETTLED)
-    page.screenshot(path=screenshots / f"{workflow.stem}-loaded.png")
-    assert page.evaluate(PROBLEMS) == []
-    assert page.evaluate(OVERLAPS) == []
-    assert page.evaluate(WARNINGS) == []
-
-
 @pytest.mark.parametrize("missing", ["node", "file"])
 def test_the_front_end_would_have_told_what_is_missing(page, server, missing) -> None:
-    """The test above looks for warnings: this is where and how soon they come."""
-    workflow = json.loads((ROOT / "workflows" / "diffbir_v2_upscale.json").read_text("utf-8"))
+    """The tests of templates look for warnings: this is where and how soon they come."""
+    workflow = json.loads(workflows()["diffbir_v2_upscale"].path.read_text("utf-8"))
     loader = next(node for node in workflow["nodes"] if node["type"] == "DiffBIRControlLoader")
     if missing == "node":
         loader["type"] = "NoSuchNode"
@@ -126,37 +81,3 @@ def dismiss(page) -> None:
             page.keyboard.press("Escape")
         page.wait_for_timeout(500)
     assert page.evaluate(WARNINGS) == [], "cannot be dismissed"
-
-
-@each_workflow
-def test_workflow_and_its_api_form_are_the_same_graph(page, workflow) -> None:
-    load(page, workflow)
-    expected = json.loads((workflow.parent / "api" / workflow.name).read_text())
-    assert without_titles(page.evaluate(PROMPT)) == without_titles(expected)
-
-
-@each_workflow
-def test_workflow_survives_saving_and_loading_again(page, workflow) -> None:
-    load(page, workflow)
-    before = without_titles(page.evaluate(PROMPT))
-    page.evaluate("() => app.loadGraphData(app.graph.serialize(), true, true)")
-    assert without_titles(page.evaluate(PROMPT)) == before
-
-
-@each_workflow
-def test_workflow_runs_to_an_image(page, server, workflow, screenshots) -> None:
-    if models_of(workflow):
-        pytest.skip("needs published weights; tests/host runs it with small ones")
-    load(page, workflow)
-    use_photo(page, server.upload(PHOTO.read_bytes(), PHOTO.name))
-    save = page.evaluate("() => app.graph.nodes.find(node => node.type === 'SaveImage').id")
-    page.locator("[data-testid=queue-button]").first.click()
-    page.wait_for_function(f"id => app.nodeOutputs?.[id]?.images?.length || ({ERRORS})()", arg=save)
-    page.wait_for_function(
-        "() => app.graph.nodes.filter(each => /SaveImage|PreviewImage/.test(each.type))"
-        ".every(each => each.imgs?.every(picture => picture.complete))"
-    )
-    page.wait_for_timeout(SETTLED)  # they fade in
-    page.screenshot(path=screenshots / f"{workflow.stem}-done.png")
-    assert not page.evaluate(ERRORS)
-    assert page.evaluate("id => app.nodeOutputs[id].images[0].type", save) == "output"
