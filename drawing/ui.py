@@ -8,7 +8,7 @@ from typing import Any
 from .. import registry
 from .definitions import inputs_of, is_ours
 from .graph import Graph, Json, Node, Slot
-from .layout import Box, arrange
+from .layout import Box, arrange, height
 
 GROUP_COLORS = ("#3f789e", "#b58b2a", "#8A8", "#88A", "#a1309b", "#3f789e")
 NOTE_PROPERTY = "diffusion_restoration_note"
@@ -79,7 +79,7 @@ def _drawn(graph: Graph, node: Node, box: Box, order: int, links: list[list[Any]
         "id": node.id,
         "type": node.kind,
         "pos": [box.x, box.y],
-        "size": [box.width, box.height],
+        "size": [box.width, box.height or height(node, graph.definitions)],
         "flags": {},
         "order": order,
         "mode": 0,

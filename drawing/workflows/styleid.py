@@ -210,7 +210,12 @@ def ddnm_inpaint(g: Graph) -> None:
     with g.group("3  Fill"):
         latent = g.add("VAEEncode", pixels=ready[0], vae=base[2])
         guided = g.add(
-            "DDNMGuidance", model=base[0], degradation="inpaint", latent=latent[0], mask=ready[2]
+            "DDNMGuidance",
+            "DDNM Guidance",
+            model=base[0],
+            degradation="inpaint",
+            latent=latent[0],
+            mask=ready[2],
         )
         sigmas = g.add("BasicScheduler", model=guided[0], scheduler="ddim_uniform", steps=100)
         guider = g.add(

@@ -83,10 +83,10 @@ def screenshots(host: Host) -> Path:
     return folder
 
 
-def open_tab(browser, server: ComfyServer, without: str = ""):
+def open_tab(browser, server: ComfyServer, without: str = "", size: tuple[int, int] = (1920, 1000)):
     """ComfyUI in a tab, loaded as far as its node library; whoever opens it closes it. without:
-    addresses that answer with nothing."""
-    tab = browser.new_page(viewport={"width": 1920, "height": 1000})
+    addresses that answer with nothing. size: of the window; a large one gets wider bars for good."""
+    tab = browser.new_page(viewport={"width": size[0], "height": size[1]})
     tab.set_default_timeout(30_000)
     # The set-up leaves out core's large package of templates; without its list the older front end
     # opens nobody else's. An empty list stands for it.

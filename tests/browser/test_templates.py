@@ -25,7 +25,7 @@ from restoration.tests.browser.test_workflows import (
 pytestmark = pytest.mark.browser
 
 SHIPPED = workflows()
-WINDOW = {"width": 1440, "height": 900}
+SIZE = (1440, 900)
 COMMAND = "name => app.extensionManager.command.execute(name)"
 NODES2 = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 FITTED = "() => !app.canvas.low_quality && app.canvas.ds.scale > 8 / 14"
@@ -100,8 +100,7 @@ class Window:
 
 @pytest.fixture(scope="module")
 def window(browser, server, host) -> Iterator[Window]:
-    tab = open_tab(browser, server)
-    tab.set_viewport_size(WINDOW)
+    tab = open_tab(browser, server, size=SIZE)
     yield Window(tab, host.version != "0.3.64")
     tab.close()
 
