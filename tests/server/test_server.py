@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_workflows_are_offered_as_templates_with_a_thumbnail(server: ComfyServer
     shipped = sorted(path.stem for path in (ROOT / "workflows").glob("*.json"))
     assert sorted(server.get_json("/workflow_templates")[server.folder_name]) == shipped
     for name in shipped:
-        base = f"/api/workflow_templates/{server.folder_name}/{name}"
+        base = f"/api/workflow_templates/{server.folder_name}/{quote(name)}"
         assert json.loads(server.request(f"{base}.json"))["nodes"]
         assert Image.open(io.BytesIO(server.request(f"{base}.jpg"))).format == "JPEG"
 
