@@ -26,22 +26,21 @@ class Blueprint:
 
 _USUAL = ("restore photo", "old photo", "enhance", "upscale")
 BLUEPRINTS = {
-    "Restore with DiffBIR": Blueprint(
+    "Restore with DiffBIR (all nodes)": Blueprint(
         "diffbir_v2_all_nodes",
         "A photo restored with DiffBIR v2: cleaned first, then drawn anew, four times as large. As "
-        "one node that can be opened; the node of the same name is shorter.",
+        "one node that can be opened and changed.",
         (*_USUAL, "denoise", "deblur"),
     ),
-    "Restore with PASD": Blueprint(
+    "Restore with PASD (all nodes)": Blueprint(
         "pasd_all_nodes",
-        "A photo restored with PASD, twice as large. As one node that can be opened; the node of the "
-        "same name is shorter.",
+        "A photo restored with PASD, twice as large. As one node that can be opened and changed.",
         (*_USUAL, "colorize", "stylize"),
     ),
-    "Restore with SeeSR": Blueprint(
+    "Restore with SeeSR (all nodes)": Blueprint(
         "seesr_all_nodes",
         "A photo restored with SeeSR, which says by itself what is in it, four times as large. As one "
-        "node that can be opened; the node of the same name is shorter.",
+        "node that can be opened and changed.",
         (*_USUAL, "super resolution", "tags"),
     ),
     "Transfer Style with StyleID": Blueprint(
@@ -50,7 +49,7 @@ BLUEPRINTS = {
         ("style transfer", "paint", "stylize", "painting"),
     ),
 }
-"""By name in the node library."""
+"""By name in the node library, which has the Restore nodes, too."""
 
 COMPARE = "RestorationCompare"
 """Its `after` takes what a workflow makes."""

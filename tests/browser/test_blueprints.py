@@ -23,12 +23,17 @@ each_blueprint = pytest.mark.parametrize("path", BLUEPRINTS, ids=lambda path: pa
 
 CONNECT = """() => {
     const [blueprint] = app.graph.nodes;
+    const photos = [];
     blueprint.inputs.forEach((input, slot) => {
         if (input.type !== "IMAGE") return;
         const photo = LiteGraph.createNode("LoadImage");
         photo.pos = [-500, 450 * slot];
         app.graph.add(photo);
         photo.connect(0, blueprint, slot);
+        photos.push(photo);
+    });
+    blueprint.inputs.forEach((input, slot) => {
+        if (input.type === "MASK") photos[0].connect(1, blueprint, slot);
     });
     const save = LiteGraph.createNode("SaveImage");
     save.pos = [600, 0];

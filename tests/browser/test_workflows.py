@@ -56,7 +56,7 @@ def without_titles(prompt: dict) -> dict:
 @pytest.mark.parametrize("missing", ["node", "file"])
 def test_the_front_end_would_have_told_what_is_missing(page, server, missing) -> None:
     """The tests of templates look for warnings: this is where and how soon they come."""
-    workflow = json.loads(workflows()["diffbir_v2_upscale"].path.read_text("utf-8"))
+    workflow = json.loads(workflows()["diffbir_v2_all_nodes"].path.read_text("utf-8"))
     loader = next(node for node in workflow["nodes"] if node["type"] == "DiffBIRControlLoader")
     if missing == "node":
         loader["type"] = "NoSuchNode"
