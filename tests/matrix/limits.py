@@ -33,6 +33,12 @@ LIMITS: tuple[Limit, ...] = (
         "Growing guidance begins at 1, where this node changes nothing, as it does alone at cfg 1.",
     ),
     Limit(
+        "TiledRestoration + LatentImageGuidance",
+        "dpm_adaptive *",
+        "raises",
+        "It chooses its own steps, and beside strong guidance more than half a minute of them.",
+    ),
+    Limit(
         "*",
         "ModelComputeDtype ?f16",
         "tile batch",

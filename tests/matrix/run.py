@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import importlib
+import itertools
 import logging
 import runpy
 import subprocess
@@ -77,27 +78,31 @@ def work(options: argparse.Namespace) -> int:
     comfy.utils.set_progress_bar_enabled(False)
     from restoration.tests.matrix.cells import Matrix, core_nodes, run_cells
     from restoration.tests.matrix.columns import columns
-    from restoration.tests.matrix.samplers import sampler_cells
+    from restoration.tests.matrix.samplers import sampler_cells, sampler_names, stack_names
 
     matrix = Matrix(host, base / "models", options.seed)
     for kind in ("small", "twelve"):
         matrix.scene(kind, 1)  # whose files the menus of loaders then list
     ours, (theirs, like_of) = columns(), core_nodes(core)
-    mine = chosen([each.name for each in ours], options.ours)
-    core_names = chosen([each.name for each in theirs], options.theirs)
+    pairs, runs = options.only != "samplers", options.only != "pairs"
+    mine = chosen([each.name for each in ours] * pairs + stack_names() * runs, options.ours)
+    with_ = chosen([each.name for each in theirs] * pairs + sampler_names() * runs, options.theirs)
     cells: list[Cell] = []
-    if options.only != "samplers":
-        for cell in run_cells(
+    for cell in itertools.chain(
+        run_cells(
             matrix,
-            [each for each in ours if each.name in mine],
-            [each for each in theirs if each.name in core_names],
-        ):
-            cells.append(cell)
-            tell(cell, options)
-    if options.only != "pairs" and not options.theirs:
-        for cell in sampler_cells(matrix, [each for each in ours if each.name in mine]):
-            cells.append(cell)
-            tell(cell, options)
+            [each for each in ours if pairs and each.name in mine],
+            [each for each in theirs if pairs and each.name in with_],
+        ),
+        sampler_cells(
+            matrix,
+            ours,
+            [each for each in stack_names() if runs and each in mine],
+            [each for each in sampler_names() if runs and each in with_],
+        ),
+    ):
+        cells.append(cell)
+        tell(cell, options)
     for name, others in like_of.items():
         say(f"\n{name} stands for {', '.join(others)}, which run its code.")
     return summary(cells, options)

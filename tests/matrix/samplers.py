@@ -27,20 +27,35 @@ STACKS = (
 """Columns that are applied together: a branch with guidance, tiles with a change of x0."""
 
 
-def sampler_cells(matrix: Matrix, columns: Sequence[Column]) -> Iterator[Cell]:
-    """One cell for each stack, sampler and scheduler."""
+OWN_STEPS = ("dpm_adaptive",)
+"""Samplers that take of a schedule its ends alone and choose the steps: run with one schedule."""
+
+
+def stack_names() -> list[str]:
+    return [" + ".join(names) for names in STACKS]
+
+
+def sampler_names() -> list[str]:
+    """Every sampler with every scheduler."""
     from comfy.samplers import SAMPLER_NAMES, SCHEDULER_NAMES
 
+    return [
+        f"{sampler} {scheduler}"
+        for sampler in SAMPLER_NAMES
+        for scheduler in SCHEDULER_NAMES[: 1 if sampler in OWN_STEPS else None]
+    ]
+
+
+def sampler_cells(
+    matrix: Matrix, columns: Sequence[Column], stacks: Sequence[str], names: Sequence[str]
+) -> Iterator[Cell]:
+    """One cell for each stack, sampler and scheduler, by their names above."""
     named = {column.name: column for column in columns}
-    for names in STACKS:
-        if not set(names) <= named.keys():
-            continue
-        stack = [named[name] for name in names]
-        for sampler in SAMPLER_NAMES:
-            for scheduler in SCHEDULER_NAMES:
-                where = (" + ".join(names), f"{sampler} {scheduler}", f"cfg {CFG:g}")
-                check = functools.partial(sampler_check, matrix, stack, sampler, scheduler)
-                yield ended(where, check, matrix.host)
+    for stack in stacks:
+        nodes = [named[name] for name in stack.split(" + ")]
+        for name in names:
+            check = functools.partial(sampler_check, matrix, nodes, *name.split(" "))
+            yield ended((stack, name, f"cfg {CFG:g}"), check, matrix.host)
 
 
 def sampler_check(matrix: Matrix, stack: Sequence[Column], sampler: str, scheduler: str) -> None:
