@@ -69,6 +69,26 @@ def texts(clip: Link, style: str, settings: Settings, **seen: Any) -> Graph:
     }
 
 
+def prepared(
+    given: Given, settings: Settings, min_side: int, multiple: int, fit: str, **inputs: Any
+) -> dict[str, Any]:
+    """The node that brings the photo to working size, with the masks that came with it. inputs: what
+    takes the place of the photo, its size or its masks."""
+    usual: dict[str, Any] = {
+        "image": given["image"],
+        "upscale_by": settings.upscale_by,
+        "mask": given.get("mask"),
+        "transparency": given.get("transparency"),
+    }
+    sizes = {"min_side": min_side, "multiple": multiple, "fit": fit}
+    return node("RestorationPrepare", **usual | sizes | inputs)
+
+
+def mask_at_work(given: Given) -> Link | None:
+    """The mask of `prepare`, where one is connected."""
+    return None if given.get("mask") is None else ["prepare", 2]
+
+
 def encoded(picture: Link, vae: Link, settings: Settings) -> dict[str, Any]:
     """The node that encodes the picture; in tiles where the run is tiled."""
     kind = "TiledVAEEncodeExact" if settings.tile_size else "VAEEncode"
@@ -107,6 +127,23 @@ def around_the_run(
 def last(graph: Graph, otherwise: Link) -> Link:
     """The first output of the last node of a graph; of none, `otherwise`."""
     return [next(reversed(graph)), 0] if graph else otherwise
+
+
+def guided(model: Link, cfg: float, control: str = "") -> dict[str, Any]:
+    """The node that guides by the texts. control: the node that has them, where one stands between."""
+    positive, negative = (
+        ([control, 0], [control, 1]) if control else (["positive", 0], ["negative", 0])
+    )
+    return node("CFGGuider", model=model, positive=positive, negative=negative, cfg=cfg)
+
+
+def started(
+    title: str, model: Link, start: str, settings: Settings, of: str = "", **inputs: Any
+) -> dict[str, Any]:
+    """The node that gives the start of a run over `sigmas`. start: a start point of the registry. of:
+    see `sampled`."""
+    usual = {"latent": [f"{of}latent", 0], "sigmas": ["sigmas", 0], "seed": settings.seed}
+    return node("LREmbeddedNoise", title, model=model, **usual, start=start, **inputs)
 
 
 def sampled(of: str = "") -> dict[str, Any]:

@@ -12,9 +12,13 @@ from ..common.recipe import (
     around_the_run,
     decoded,
     encoded,
+    guided,
     last,
+    mask_at_work,
     node,
+    prepared,
     sampled,
+    started,
     texts,
 )
 
@@ -144,17 +148,15 @@ def _stage1(version: Version, given: Given, settings: Settings) -> Graph:
             upscale_model=given.get("upscale_model"),
             resize_to_input=None if version.cleans_first else True,
         ),
-        "prepare": node(
-            "RestorationPrepare",
+        "prepare": prepared(
+            given,
+            settings,
+            MIN_SIDE,
+            MULTIPLE,
+            "black",
             image=sources["prepare"],
-            upscale_by=settings.upscale_by,
-            min_side=MIN_SIDE,
-            multiple=MULTIPLE,
-            fit="black",
             # Whatever stage 1 enlarges, the factor is the photo's.
             original=given["image"] if version.cleans_first else None,
-            mask=given.get("mask"),
-            transparency=given.get("transparency"),
         ),
     }
     return {name: nodes[name] for name in (first, then)}
@@ -166,7 +168,6 @@ def _stage2(
     """From the cleaned picture to `decoded`. of: stands before the names of its nodes."""
     model = ["model", 0] if version.model_sampling else given["model"]
     around = around_the_run(model, settings, settings.tile_size // 2, of)
-    mask = None if of or given.get("mask") is None else ["prepare", 2]
     return {
         f"{of}latent": encoded(picture, given["vae"], settings),
         f"{of}control": node(
@@ -175,26 +176,12 @@ def _stage2(
             negative=["negative", 0],
             control_net=given["control_net"],
             latent=[f"{of}latent", 0],
-            mask=mask,
+            mask=None if of else mask_at_work(given),
             fidelity=settings.fidelity,
         ),
         **around,
-        f"{of}guider": node(
-            "CFGGuider",
-            model=last(around, model),
-            positive=[f"{of}control", 0],
-            negative=[f"{of}control", 1],
-            cfg=version.cfg,
-        ),
-        f"{of}start": node(
-            "LREmbeddedNoise",
-            "Start from noise",
-            model=model,
-            latent=[f"{of}latent", 0],
-            sigmas=["sigmas", 0],
-            seed=settings.seed,
-            start="noise",
-        ),
+        f"{of}guider": guided(last(around, model), version.cfg, f"{of}control"),
+        f"{of}start": started("Start from noise", model, "noise", settings, of),
         f"{of}sampled": sampled(of),
         f"{of}decoded": decoded([f"{of}sampled", 0], given["vae"], settings),
     }

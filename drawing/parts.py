@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from .graph import Graph, Node, Slot
 
 
@@ -24,11 +27,34 @@ def before_and_after(g: Graph, number: int, before: Slot, after: Slot, prefix: s
         g.add("SaveImage", images=compared[0], filename_prefix=f"restored/{prefix}")
 
 
-def dials(g: Graph, restored: Node, *names: str) -> None:
-    """Widgets of a Restore node that its App shows."""
-    g.shown += [(restored, name) for name in names]
-
-
 def fidelity_dial(g: Graph) -> Slot:
     """One dial for every `fidelity` of a workflow."""
     return g.add("RestorationFidelity")[0]
+
+
+def restoration(
+    g: Graph,
+    kind: str,
+    load: Callable[[Graph], dict[str, Slot]],
+    prefix: str,
+    painted: str = "transparency",
+    **settings: Any,
+) -> Node:
+    """A whole workflow around a Restore node, which is given back.
+
+    load: adds the loaders, and gives what they are to the node's sockets. painted: the socket that
+    gets the photo's mask.
+    """
+    photo = photo_group(g)
+    with g.group("2  Models"):
+        sockets = load(g)
+    with g.group("3  Restore"):
+        if g.all_nodes and "fidelity" not in sockets:
+            sockets["fidelity"] = fidelity_dial(g)
+        given = {"image": photo[0], painted: photo[1], **sockets}
+        done = g.restore(kind, **given, **settings)
+    if not g.all_nodes:
+        g.shown += [(done, name) for name in ("fidelity", "upscale_by", "prompt")]
+        g.shown += [(n, name) for n in g.nodes for name, v in n.inputs.items() if v in n.models]
+    before_and_after(g, 4, photo[0], done[0], prefix)
+    return done

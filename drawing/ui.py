@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from .. import registry
+from ..tools.shipped import graph_id
 from .definitions import inputs_of, is_ours
 from .graph import Graph, Json, Node, Slot
 from .layout import Box, arrange, height
@@ -33,7 +33,7 @@ def ui(graph: Graph) -> Json:
         for index, output in enumerate(shown["outputs"]):
             output["links"] = consumers.get((shown["id"], index))
     return {
-        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"diffusion-restoration/{graph.name}")),
+        "id": graph_id(graph.name),
         "revision": 0,
         "last_node_id": len(graph.nodes) + 1,
         "last_link_id": len(links),

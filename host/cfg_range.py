@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from .errors import claiming, claiming_wrapper, running_node
-from .patching import SharedByClones
+from .patching import SharedByClones, has_first_easycache
 from .sampling import PercentRange, in_range, training_timestep
 from .x0_guidance import GUIDANCE_KEY, Args
 
@@ -114,9 +114,8 @@ def _rows_are_wanted(model_options: Args) -> bool:
     its rows in the UNet or afterwards, which tells the host so."""
     if model_options.get("disable_cfg1_optimization", False):
         return True
-    # Older hosts' cache by prompt entry fails on an entry that joins in the middle of a run.
-    cache = model_options.get("transformer_options", {}).get("easycache")
-    return hasattr(cache, "uuid_cache_diffs") and not hasattr(cache, "can_apply_cache_diff")
+    # It fails on a prompt that joins in the middle of a run.
+    return has_first_easycache(model_options.get("transformer_options", {}))
 
 
 def guide_only(patched: Any, percent: PercentRange, growth: Growth | None = None) -> None:

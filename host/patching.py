@@ -131,3 +131,10 @@ def rows_of_bytes(needed: float, model: Any, shape: Sequence[int]) -> int:
     """How many latents of this shape announce so many bytes, rounded up."""
     # The host reserves for conditional and unconditional rows.
     return math.ceil(needed / model.model.memory_required([2, *shape[1:]]))
+
+
+def has_first_easycache(options: Options) -> bool:
+    """Whether EasyCache is on and is that of the oldest host, which keeps what it reuses by prompt and
+    takes for granted that all calls of a run have the same. options: `transformer_options`."""
+    cache = options.get("easycache")
+    return hasattr(cache, "uuid_cache_diffs") and not hasattr(cache, "can_apply_cache_diff")

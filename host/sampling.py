@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import comfy.model_sampling as ms
 import comfy.sample
@@ -87,7 +88,20 @@ def training_timestep(model_sampling: Any, sigma: Tensor) -> float:
     return float(timesteps_at(sigmas_from(scaled_linear_alphas()), sigma.flatten().cpu()))
 
 
+_read: WeakKeyDictionary[Any, tuple[Tensor, Tensor | None]] = WeakKeyDictionary()
+"""Schedule -> the levels it had when it was read, and its table. Every model call asks, and reading
+waits for the device."""
+
+
 def _known_table(model_sampling: Any) -> Tensor | None:
+    levels, table = _read.get(model_sampling, (None, None))
+    if levels is not getattr(model_sampling, "sigmas", None) or levels is None:
+        table = _table_of(model_sampling)
+        _read[model_sampling] = model_sampling.sigmas, table
+    return table
+
+
+def _table_of(model_sampling: Any) -> Tensor | None:
     # Kinds are told by class first: EDM and x0 are kinds of EPS to the host.
     if not isinstance(model_sampling, ms.EPS) or isinstance(model_sampling, ms.EDM | ms.X0):
         return None

@@ -68,6 +68,20 @@ def fidelity_input(effect: str) -> io.Input:
     )
 
 
+def fidelity_slider(effect: str) -> io.Input:
+    """The same as a dial to turn by hand, required. effect: as above."""
+    return io.Float.Input(
+        "fidelity",
+        default=AUTHORS,
+        min=0.0,
+        max=1.0,
+        step=0.01,
+        display_mode=io.NumberDisplay.slider,
+        tooltip="0: free, the model draws most. 0.5: the authors' own setting, exactly. 1: closest to "
+        f"the photo. {effect}",
+    )
+
+
 def percent_range(start: str, end: str) -> list[io.Input]:
     """`start_percent` and `end_percent`, parts of the run in 0..1 as core's Apply ControlNet has
     them; at their defaults the whole run. start, end: tooltips."""

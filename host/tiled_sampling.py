@@ -24,7 +24,7 @@ from .call_state import CallState
 from .errors import claiming_wrapper
 from .frames import Frames
 from .memory import is_out_of_memory
-from .patching import SharedByClones
+from .patching import SharedByClones, has_first_easycache
 from .report import announce, show, size_text
 from .tiled_conds import Cond, conds_in_tiles, tile_batches
 from .tiled_hints import ForeignHints, announcing, controls_of
@@ -156,7 +156,8 @@ class TiledSampling(SharedByClones):
         controls = controls_of(conds)
         blended = [torch.zeros_like(x) for _ in conds]
         done = 0
-        alone = _caches_one_row(options) and sum(len(cond or ()) for cond in conds) > 1
+        # It fails where a call has several prompts and more than one row for each.
+        alone = has_first_easycache(options) and sum(len(cond or ()) for cond in conds) > 1
         for batch in tile_batches(tiles, conds, 1 if alone else self._plan.batch):
             mm.throw_exception_if_processing_interrupted()
             inside = [cond and conds_in_tiles(cond, batch, x, frames) for cond in conds]
@@ -184,13 +185,6 @@ def _go_last(model_options: Options) -> None:
         others = {key: value for key, value in around.items() if key != TILED_SAMPLING_KEY}
         own = {TILED_SAMPLING_KEY: around[TILED_SAMPLING_KEY]}
         wrappers[WrappersMP.CALC_COND_BATCH] = others | own
-
-
-def _caches_one_row(options: Options) -> bool:
-    """Whether EasyCache is on and is that of 0.3.64: where a call has several prompts, it stops
-    with an error at more than one row for each."""
-    cache = options.get("easycache")
-    return hasattr(cache, "uuid_cache_diffs") and not hasattr(cache, "can_apply_cache_diff")
 
 
 def _check_guidance(state: CallState) -> None:

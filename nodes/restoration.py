@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from ..common.sizing import (
     with_transparency,
 )
 from ..common.tiling import check_overlap
-from ..host.schema import CheckedNode, RestoreInfoType, fidelity_input, schema
+from ..host.schema import CheckedNode, RestoreInfoType, fidelity_input, fidelity_slider, schema
 from ..stage1.restorer import blend
 from ..stage1.run import run_restorer
 
@@ -67,7 +69,7 @@ class RestorationPrepare(CheckedNode):
                 ),
                 io.Combo.Input(
                     "fit",
-                    options=["pad", "stretch", "black"],
+                    options=list(get_args(Fit)),
                     default="pad",
                     optional=True,
                     tooltip="How sides become divisible. pad: mirrors the right and bottom edge. "
@@ -147,7 +149,7 @@ class RestorationFinish(CheckedNode):
                 ),
                 io.Combo.Input(
                     "color_correction_method",
-                    options=["none", "wavelet", "adain", "lab"],
+                    options=list(get_args(ColorCorrection)),
                     default="wavelet",
                     tooltip="wavelet: coarse colors and lighting from the photo (the papers' "
                     "default). adain: mean and contrast of each channel. lab: coarse hue and "
@@ -196,16 +198,7 @@ class RestorationFidelity(CheckedNode):
             "set, which in the shipped workflows is as their authors run them.",
             search_aliases=["fidelity", "strength", "creativity", "slider"],
             inputs=[
-                io.Float.Input(
-                    "fidelity",
-                    default=AUTHORS,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    display_mode=io.NumberDisplay.slider,
-                    tooltip="0: free, the model draws most. 0.5: the authors' own setting, exactly. "
-                    "1: closest to the photo. What each node does with it is in its tooltip.",
-                ),
+                fidelity_slider("What each node does with it is in its tooltip."),
             ],
             outputs=[
                 io.Float.Output(display_name="fidelity", tooltip="For inputs named fidelity."),

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 from comfy_api.latest import io
 
-from ..common.fidelity import AUTHORS
-from ..common.recipe import Given, Graph, Settings
+from ..common.color import ColorCorrection
+from ..common.recipe import Given, Graph, Settings, Speed
 from ..diffbir import recipe as diffbir
 from ..host.expansion import expanded, raw
-from ..host.schema import CheckedNode, schema
+from ..host.schema import CheckedNode, fidelity_slider, schema
 from ..pasd import recipe as pasd
 from ..seesr import recipe as seesr
 
 WIDGETS = frozenset(each.name for each in fields(Settings))
 SMALLEST_TILE = 256
+FINDS = ("restore photo", "enhance", "old photo", "repair photo", "upscale")
 
 
 class RestoreNode(CheckedNode):
@@ -43,6 +44,20 @@ class RestoreNode(CheckedNode):
                 f"`tile_size` is {tile_size}; tiles need at least {SMALLEST_TILE} pixels, because "
                 "the networks see too little of the picture in smaller ones. 0: no tiles."
             )
+
+
+def _whole_method(node_id: str, name: str, description: str, finds: str, *inputs: io.Input) -> Any:
+    """The schema of a Restore node. finds: words that lead to it besides those of all, by commas."""
+    return schema(
+        node_id=node_id,
+        display_name=name,
+        category="restoration",
+        description=description,
+        search_aliases=[*FINDS, *finds.split(", ")],
+        inputs=list(inputs),
+        outputs=[io.Image.Output(tooltip="The restored photo, exactly the asked size.")],
+        enable_expand=True,
+    )
 
 
 def _sockets(base: str, *networks: io.Input) -> list[io.Input]:
@@ -80,16 +95,7 @@ def _dials(
             tooltip="Size of the result relative to the photo, exactly. 1 keeps the size; time and "
             "memory grow with the area.",
         ),
-        io.Float.Input(
-            "fidelity",
-            default=AUTHORS,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            display_mode=io.NumberDisplay.slider,
-            tooltip="0: free, the model draws most. 0.5: the authors' own setting, exactly. 1: "
-            f"closest to the photo. {fidelity}",
-        ),
+        fidelity_slider(fidelity),
         io.String.Input(
             "prompt",
             default="",
@@ -127,12 +133,12 @@ def _dials(
             max=8192,
             step=64,
             tooltip="A result larger than this is drawn in overlapping tiles of so many pixels, so "
-            "that any size fits the card. Smaller needs less memory and sees less of the picture "
+            "that the memory of the network does not grow. Smaller needs less memory and sees less of the picture "
             "around it. 0: the whole picture at once.",
         ),
         io.Combo.Input(
             "speed",
-            options=["authors", "fast"],
+            options=list(get_args(Speed)),
             default="authors",
             tooltip="authors: every step and its guidance, as published. fast: fewer steps where "
             "`steps` is 0, and guidance in the middle of the run alone; under half of the "
@@ -145,7 +151,7 @@ def _color(default: str, dead: str = "") -> io.Input:
     """dead: when the widget is without effect."""
     return io.Combo.Input(
         "color_correction_method",
-        options=["none", "wavelet", "adain", "lab"],
+        options=list(get_args(ColorCorrection)),
         default=default,
         tooltip="Brings the photo's colors back, as in Finish Restoration. wavelet: coarse colors and "
         "lighting. adain: mean and contrast of each channel. lab: hue and saturation alone. none: as "
@@ -168,7 +174,6 @@ def _beside_the_photo(mask: str) -> list[io.Input]:
 
 
 WHERE = "Where to restore, painted on the photo. Not connected: everywhere."
-RESULT = "The restored photo, exactly the asked size."
 
 
 def _of_diffbir() -> list[io.Input]:
@@ -195,6 +200,12 @@ def _of_diffbir() -> list[io.Input]:
     ]
 
 
+def _stage1(name: str, tooltip: str) -> io.Input:
+    """The socket of a network that cleans. tooltip: which one."""
+    light = "Not connected: the light one that comes with the pack."
+    return raw("UPSCALE_MODEL", name, optional=True, tooltip=f"{tooltip} {light}")
+
+
 class RestoreWithDiffBIR(RestoreNode):
     """DiffBIR's two stages."""
 
@@ -202,36 +213,20 @@ class RestoreWithDiffBIR(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="RestoreWithDiffBIR",
-            display_name="Restore with DiffBIR",
-            category="restoration",
-            description="Restores a photo with DiffBIR: first noise, blur and compression are "
+        return _whole_method(
+            "RestoreWithDiffBIR",
+            "Restore with DiffBIR",
+            "Restores a photo with DiffBIR: first noise, blur and compression are "
             "removed, then the missing detail is drawn. For badly damaged photos. The whole "
             "method as one node; the templates (all nodes) show what is inside.",
-            search_aliases=[
-                "restore photo",
-                "enhance",
-                "old photo",
-                "upscale",
-                "denoise",
-                "deblur",
-                "repair photo",
-            ],
-            inputs=[
-                *_of_diffbir(),
-                raw(
-                    "UPSCALE_MODEL",
-                    "upscale_model",
-                    optional=True,
-                    tooltip="The network that cleans first, from Load Upscale Model: BSRNet for "
-                    "photos, SCUNet for noise. Not connected: the light one that comes with the "
-                    "pack.",
-                ),
-                *_beside_the_photo(WHERE),
-            ],
-            outputs=[io.Image.Output(tooltip=RESULT)],
-            enable_expand=True,
+            "denoise, deblur",
+            *_of_diffbir(),
+            _stage1(
+                "upscale_model",
+                "The network that cleans first, from Load Upscale Model: BSRNet for "
+                "photos, SCUNet for noise.",
+            ),
+            *_beside_the_photo(WHERE),
         )
 
 
@@ -242,44 +237,26 @@ class RestoreFacesWithDiffBIR(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="RestoreFacesWithDiffBIR",
-            display_name="Restore Faces with DiffBIR",
-            category="restoration",
-            description="Restores a photo and, by itself and at full size, every face in it: faces "
+        return _whole_method(
+            "RestoreFacesWithDiffBIR",
+            "Restore Faces with DiffBIR",
+            "Restores a photo and, by itself and at full size, every face in it: faces "
             "are cut out upright, restored with a network for faces, and pasted back with a soft "
             "edge. A photo without a face is restored all the same.",
-            search_aliases=[
-                "face restore",
-                "old photo",
-                "restore photo",
-                "enhance",
-                "portrait",
-                "repair photo",
-            ],
-            inputs=[
-                *_of_diffbir(),
-                raw(
-                    "UPSCALE_MODEL",
-                    "upscale_model",
-                    optional=True,
-                    tooltip="The network that cleans the photo first, from Load Upscale Model: "
-                    "BSRNet. Not connected: the light one that comes with the pack.",
-                ),
-                raw(
-                    "UPSCALE_MODEL",
-                    "face_model",
-                    optional=True,
-                    tooltip="The network that cleans the faces first, from Load Upscale Model: "
-                    "face_swinir_v1. Not connected: the light one that comes with the pack.",
-                ),
-                *_beside_the_photo(
-                    "Faces painted by hand, one area each from hairline to chin. Not connected or "
-                    "empty: they are found (which needs OpenCV and a file of 0.2 MB)."
-                ),
-            ],
-            outputs=[io.Image.Output(tooltip=RESULT)],
-            enable_expand=True,
+            "face restore, portrait",
+            *_of_diffbir(),
+            _stage1(
+                "upscale_model",
+                "The network that cleans the photo first, from Load Upscale Model: BSRNet.",
+            ),
+            _stage1(
+                "face_model",
+                "The network that cleans the faces first, from Load Upscale Model: face_swinir_v1.",
+            ),
+            *_beside_the_photo(
+                "Faces painted by hand, one area each from hairline to chin. Not connected or "
+                "empty: they are found (which needs OpenCV and a file of 0.2 MB)."
+            ),
         )
 
 
@@ -290,57 +267,42 @@ class RestoreWithPASD(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="RestoreWithPASD",
-            display_name="Restore with PASD",
-            category="restoration",
-            description="Restores, enlarges, stylizes or colorizes a photo with PASD: the photo "
+        return _whole_method(
+            "RestoreWithPASD",
+            "Restore with PASD",
+            "Restores, enlarges, stylizes or colorizes a photo with PASD: the photo "
             "steers Stable Diffusion at every pixel. The whole method as one node; the template "
             "(all nodes) shows what is inside.",
-            search_aliases=[
-                "restore photo",
-                "enhance",
-                "old photo",
-                "upscale",
-                "colorize",
-                "stylize",
-                "repair photo",
-                "colorize photo",
-                "black and white",
-            ],
-            inputs=[
-                *_sockets(
-                    "Stable Diffusion 1.5 or any checkpoint made from it, which then gives the "
-                    "style; SDXL for pasd_sdxl",
-                    raw("PASD_MODEL", "pasd_model", tooltip="From Load PASD."),
-                ),
-                _version(
-                    list(pasd.VERSIONS),
-                    "Of the files in Load PASD. pasd: also for the light ones; 20 steps, cfg 9. "
-                    "pasd_color: colorizes a gray photo, whose brightness stays. pasd_sdxl: 25 "
-                    "steps, cfg 7, worked on at 1280 pixels or more.",
-                ),
-                *_dials(
-                    2.0,
-                    "It turns the strength of PASD, and how far the photo is noised at the start. "
-                    "With another checkpoint, lower is more style.",
-                    "20, fast 10; pasd_sdxl: 25, fast 12",
-                    42,
-                    1024,
-                ),
-                _color("wavelet", " Without effect for pasd_color."),
-                *(
-                    raw("STRING", name, optional=True, tooltip=f"From High-Level Prompt: {what}.")
-                    for name, what in (
-                        ("classes", "what a classifier sees"),
-                        ("objects", "what a detector counts"),
-                        ("caption", "a sentence about the photo"),
-                    )
-                ),
-                *_beside_the_photo(WHERE),
-            ],
-            outputs=[io.Image.Output(tooltip=RESULT)],
-            enable_expand=True,
+            "colorize, stylize, colorize photo, black and white",
+            *_sockets(
+                "Stable Diffusion 1.5 or any checkpoint made from it, which then gives the "
+                "style; SDXL for pasd_sdxl",
+                raw("PASD_MODEL", "pasd_model", tooltip="From Load PASD."),
+            ),
+            _version(
+                list(pasd.VERSIONS),
+                "Of the files in Load PASD. pasd: also for the light ones; 20 steps, cfg 9. "
+                "pasd_color: colorizes a gray photo, whose brightness stays. pasd_sdxl: 25 "
+                "steps, cfg 7, worked on at 1280 pixels or more.",
+            ),
+            *_dials(
+                2.0,
+                "It turns the strength of PASD, and how far the photo is noised at the start. "
+                "With another checkpoint, lower is more style.",
+                "20, fast 10; pasd_sdxl: 25, fast 12",
+                42,
+                1024,
+            ),
+            _color("wavelet", " Without effect for pasd_color."),
+            *(
+                raw("STRING", name, optional=True, tooltip=f"From High-Level Prompt: {what}.")
+                for name, what in (
+                    ("classes", "what a classifier sees"),
+                    ("objects", "what a detector counts"),
+                    ("caption", "a sentence about the photo"),
+                )
+            ),
+            *_beside_the_photo(WHERE),
         )
 
 
@@ -351,53 +313,40 @@ class RestoreWithSeeSR(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return schema(
-            node_id="RestoreWithSeeSR",
-            display_name="Restore with SeeSR",
-            category="restoration",
-            description="Enlarges a damaged photo with SeeSR: a tagger says what is in it, in words "
+        return _whole_method(
+            "RestoreWithSeeSR",
+            "Restore with SeeSR",
+            "Enlarges a damaged photo with SeeSR: a tagger says what is in it, in words "
             "and to the model's attention, so that the right things are drawn. The whole method as "
             "one node; the template (all nodes) shows what is inside.",
-            search_aliases=[
-                "restore photo",
-                "enhance",
-                "upscale",
-                "super resolution",
-                "tags",
-                "old photo",
-                "repair photo",
-            ],
-            inputs=[
-                *_sockets(
-                    "with the MODEL of Load SeeSR in place of the checkpoint's",
-                    raw("SEESR_MODEL", "seesr_model", tooltip="From Load SeeSR."),
-                    raw("DAPE_MODEL", "dape_model", tooltip="From Load DAPE, the tagger."),
-                ),
-                _version(
-                    list(seesr.VERSIONS),
-                    "seesr: 50 steps, cfg 5.5, on Stable Diffusion 2.1. seesr_turbo: 2 steps "
-                    "without guidance, on SD-Turbo.",
-                ),
-                *_dials(
-                    4.0,
-                    "It turns the strength of SeeSR.",
-                    "50, fast 20; seesr_turbo: 2",
-                    231,
-                    768,
-                    "seesr_turbo",
-                ),
-                _color("adain"),
-                raw(
-                    "DAPE_MODEL",
-                    "tile_tagger",
-                    optional=True,
-                    tooltip="The tagger once more: it then looks at every tile by itself. Not "
-                    "connected: all tiles share what it saw in the whole photo, as the authors do.",
-                ),
-                *_beside_the_photo(WHERE),
-            ],
-            outputs=[io.Image.Output(tooltip=RESULT)],
-            enable_expand=True,
+            "super resolution, tags",
+            *_sockets(
+                "with the MODEL of Load SeeSR in place of the checkpoint's",
+                raw("SEESR_MODEL", "seesr_model", tooltip="From Load SeeSR."),
+                raw("DAPE_MODEL", "dape_model", tooltip="From Load DAPE, the tagger."),
+            ),
+            _version(
+                list(seesr.VERSIONS),
+                "seesr: 50 steps, cfg 5.5, on Stable Diffusion 2.1. seesr_turbo: 2 steps "
+                "without guidance, on SD-Turbo.",
+            ),
+            *_dials(
+                4.0,
+                "It turns the strength of SeeSR.",
+                "50, fast 20; seesr_turbo: 2",
+                231,
+                768,
+                "seesr_turbo",
+            ),
+            _color("adain"),
+            raw(
+                "DAPE_MODEL",
+                "tile_tagger",
+                optional=True,
+                tooltip="The tagger once more: it then looks at every tile by itself. Not "
+                "connected: all tiles share what it saw in the whole photo, as the authors do.",
+            ),
+            *_beside_the_photo(WHERE),
         )
 
 

@@ -13,9 +13,13 @@ from ..common.recipe import (
     around_the_run,
     decoded,
     encoded,
+    guided,
     last,
+    mask_at_work,
     node,
+    prepared,
     sampled,
+    started,
     texts,
 )
 
@@ -56,16 +60,7 @@ def recipe(given: Given, settings: Settings) -> Graph:
 def _drawn(given: Given, settings: Settings) -> Graph:
     version = VERSIONS[settings.version]
     graph = {
-        "prepare": node(
-            "RestorationPrepare",
-            image=given["image"],
-            upscale_by=settings.upscale_by,
-            min_side=version.min_side,
-            multiple=8,
-            fit="stretch",
-            mask=given.get("mask"),
-            transparency=given.get("transparency"),
-        ),
+        "prepare": prepared(given, settings, version.min_side, 8, "stretch"),
         **_texts(given, settings),
         "latent": encoded(["prepare", 0], given["vae"], settings),
         "control": node(
@@ -74,32 +69,22 @@ def _drawn(given: Given, settings: Settings) -> Graph:
             pasd_model=given["pasd_model"],
             image=["prepare", 0],
             strength=version.strength,
-            mask=None if given.get("mask") is None else ["prepare", 2],
+            mask=mask_at_work(given),
             fidelity=settings.fidelity,
         ),
     }
     graph |= around_the_run(["control", 0], settings, settings.tile_size // 4)
     model = last(graph, None)
     graph |= _steps(settings, model)
-    from_photo = version.start == "pasd"
     graph |= {
-        "start": node(
-            "LREmbeddedNoise",
-            "Start from the photo" if from_photo else "Start from noise",
-            model=model,
-            latent=["latent", 0],
-            sigmas=["sigmas", 0],
-            seed=settings.seed,
-            start=version.start,
+        "start": started(
+            "Start from the photo" if version.start == "pasd" else "Start from noise",
+            model,
+            version.start,
+            settings,
             fidelity=settings.fidelity if version.frees_start else None,
         ),
-        "guider": node(
-            "CFGGuider",
-            model=model,
-            positive=["positive", 0],
-            negative=["negative", 0],
-            cfg=version.cfg,
-        ),
+        "guider": guided(model, version.cfg),
         "sampled": sampled(),
         "decoded": decoded(["sampled", 0], given["vae"], settings),
         "finish": node(

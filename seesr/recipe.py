@@ -11,9 +11,13 @@ from ..common.recipe import (
     around_the_run,
     decoded,
     encoded,
+    guided,
     last,
+    mask_at_work,
     node,
+    prepared,
     sampled,
+    started,
     texts,
 )
 
@@ -52,23 +56,14 @@ def recipe(given: Given, settings: Settings) -> Graph:
     graph = {
         "tags": node("DAPETagger", dape_model=given["dape_model"], image=given["image"]),
         **texts(given["clip"], "seesr", settings, tags=["tags", 0]),
-        "prepare": node(
-            "RestorationPrepare",
-            image=given["image"],
-            upscale_by=settings.upscale_by,
-            min_side=MIN_SIDE,
-            multiple=8,
-            fit="stretch",
-            mask=given.get("mask"),
-            transparency=given.get("transparency"),
-        ),
+        "prepare": prepared(given, settings, MIN_SIDE, 8, "stretch"),
         "control": node(
             "SeeSRControlApply",
             model=given["model"],
             seesr_model=given["seesr_model"],
             image=["prepare", 0],
             tag_embeds=["tags", 1],
-            mask=None if given.get("mask") is None else ["prepare", 2],
+            mask=mask_at_work(given),
             dape_model=tile_tagger,
             fidelity=settings.fidelity,
         ),
@@ -76,13 +71,7 @@ def recipe(given: Given, settings: Settings) -> Graph:
     graph |= around_the_run(["control", 0], settings, overlap, weighting="authors")
     model = last(graph, None)
     graph |= {
-        "guider": node(
-            "CFGGuider",
-            model=model,
-            positive=["positive", 0],
-            negative=["negative", 0],
-            cfg=version.cfg,
-        ),
+        "guider": guided(model, version.cfg),
         "sampler": node("RestorationSampler", sampler_name="seesr_ddpm"),
         "sigmas": node(
             "RestorationSigmas",
@@ -91,15 +80,7 @@ def recipe(given: Given, settings: Settings) -> Graph:
             steps=settings.steps_of(version.steps, version.fast_steps),
         ),
         "latent": encoded(["prepare", 0], given["vae"], settings),
-        "start": node(
-            "LREmbeddedNoise",
-            "Start from the photo",
-            model=model,
-            latent=["latent", 0],
-            sigmas=["sigmas", 0],
-            seed=settings.seed,
-            start="seesr",
-        ),
+        "start": started("Start from the photo", model, "seesr", settings),
         "sampled": sampled(),
         "decoded": decoded(["sampled", 0], given["vae"], settings),
         "finish": node(

@@ -44,8 +44,8 @@ def plain(name: str) -> str:
 @functools.cache
 def shipped() -> tuple[Shipped, ...]:
     """All of them, in the order of the template browser."""
-    # The form for people has a title for a name; its id is made of the name (drawing/ui.py).
-    api = {_id(path.stem): path for path in (WORKFLOWS / "api").glob("*.json")}
+    # The form for people has a title for a name.
+    api = {graph_id(path.stem): path for path in (WORKFLOWS / "api").glob("*.json")}
     found = []
     for path in sorted(WORKFLOWS.glob("*.json")):
         graph = json.loads(path.read_text("utf-8"))
@@ -66,7 +66,8 @@ def like(name: str, *more: str) -> str:
     return f"Did you mean {' or '.join(close)}?" if close else "The command list names all."
 
 
-def _id(name: str) -> str:
+def graph_id(name: str) -> str:
+    """The id of a workflow's form for people: the two forms know each other by it."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"diffusion-restoration/{name}"))
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...common.bases import SD21
-from ..graph import Graph, Node, Slot
+from ..graph import Graph, Slot
 from ..notes import CHOOSE, DIALS, TILES, fidelity, files_note, opened
-from ..parts import before_and_after, dials, fidelity_dial, photo_group
+from ..parts import restoration
 
 BASE_V21 = "sd2.1-base-zsnr-laionaes5.ckpt"
 DETECTOR = "face_detection_yunet_2023mar.onnx"
@@ -43,38 +43,11 @@ def load(g: Graph, release: Release, stage1: str) -> dict[str, Slot]:
     }
 
 
-def show_files(g: Graph) -> None:
-    """The loaders' dropdowns, in the App."""
-    for node in g.nodes:
-        for name in ("ckpt_name", "control_net_name", "model_name"):
-            if name in node.inputs and not g.all_nodes:
-                g.shown.append((node, name))
-
-
-def restored(g: Graph, release: Release, stage1: str, **settings: Any) -> tuple[Node, Node]:
-    """(photo, what gives the result)."""
-    photo = photo_group(g)
-    with g.group("2  Models"):
-        loaded = load(g, release, stage1)
-    with g.group("3  Restore"):
-        if g.all_nodes:
-            settings["fidelity"] = fidelity_dial(g)
-        done = g.restore(
-            "RestoreWithDiffBIR",
-            image=photo[0],
-            transparency=photo[1],
-            version=release.version,
-            **loaded,
-            **settings,
-        )
-    dials(g, done, "fidelity", "upscale_by", "prompt")
-    show_files(g)
-    return photo, done
-
-
 def _restore(g: Graph, release: Release, stage1: str, prefix: str, **settings: Any) -> None:
-    photo, done = restored(g, release, stage1, **settings)
-    before_and_after(g, 4, photo[0], done[0], prefix)
+    def loaders(g: Graph) -> dict[str, Slot]:
+        return load(g, release, stage1)
+
+    restoration(g, "RestoreWithDiffBIR", loaders, prefix, version=release.version, **settings)
 
 
 TURNS = "It turns the control's strength, and above 0.5 blends stage 1's picture in."
@@ -156,25 +129,23 @@ def face(g: Graph) -> None:
         + f"- `upscale_by` in *{FACES}*: 2.\n"
         f"- `speed` in *{FACES}*: *fast* takes well under half of the time.\n"
     )
-    photo = photo_group(g)
-    with g.group("2  Models"):
-        loaded = load(g, V2, "BSRNet.pth")
+
+    def loaders(g: Graph) -> dict[str, Slot]:
+        sockets = load(g, V2, "BSRNet.pth")
         cleans = g.add("UpscaleModelLoader", "Network for faces", model_name="face_swinir_v1.ckpt")
-    with g.group("3  Restore"):
-        done = g.restore(
-            "RestoreFacesWithDiffBIR",
-            image=photo[0],
-            mask=photo[1],
-            version=V2.version,
-            face_model=cleans[0],
-            upscale_by=2.0,
-            tile_size=0,
-            **loaded,
-        )
-        done.models += (DETECTOR,)
-    dials(g, done, "fidelity", "upscale_by", "prompt")
-    show_files(g)
-    before_and_after(g, 4, photo[0], done[0], "diffbir_face")
+        return sockets | {"face_model": cleans[0]}
+
+    done = restoration(
+        g,
+        "RestoreFacesWithDiffBIR",
+        loaders,
+        "diffbir_face",
+        painted="mask",
+        version=V2.version,
+        upscale_by=2.0,
+        tile_size=0,
+    )
+    done.models += (DETECTOR,)
 
 
 WORKFLOWS = {

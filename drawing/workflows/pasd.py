@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..graph import Graph
+from ..graph import Graph, Slot
 from ..notes import CHOOSE, DIALS, TILES, fidelity, files_note, opened
-from ..parts import before_and_after, dials, fidelity_dial, photo_group
+from ..parts import restoration
 
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 TOONYOU = "toonyou_beta3.safetensors"
@@ -45,28 +45,12 @@ XL = Release("PASD-SDXL/checkpoint-200000", SDXL, "pasd_sdxl")
 
 
 def _restore(g: Graph, release: Release, prefix: str, **settings: Any) -> None:
-    photo = photo_group(g)
-    with g.group("2  Models"):
+    def loaders(g: Graph) -> dict[str, Slot]:
         base = g.add("CheckpointLoaderSimple", ckpt_name=release.base)
         pasd = g.add("PASDLoader", unet_name=release.unet, control_net_name=release.control)
-    with g.group("3  Restore"):
-        if g.all_nodes:
-            settings["fidelity"] = fidelity_dial(g)
-        done = g.restore(
-            "RestoreWithPASD",
-            image=photo[0],
-            transparency=photo[1],
-            model=base[0],
-            clip=base[1],
-            vae=base[2],
-            pasd_model=pasd[0],
-            version=release.version,
-            **settings,
-        )
-    dials(g, done, "fidelity", "upscale_by", "prompt")
-    if not g.all_nodes:
-        g.shown += [(base, "ckpt_name"), (pasd, "unet_name"), (pasd, "control_net_name")]
-    before_and_after(g, 4, photo[0], done[0], prefix)
+        return {"model": base[0], "clip": base[1], "vae": base[2], "pasd_model": pasd[0]}
+
+    restoration(g, "RestoreWithPASD", loaders, prefix, version=release.version, **settings)
 
 
 TURNS = "It turns PASD's strength, and how far the photo is noised at the start."

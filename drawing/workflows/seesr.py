@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...common.bases import SD21
-from ..graph import Graph
+from ..graph import Graph, Slot
 from ..notes import CHOOSE, DIALS, TILES, fidelity, files_note, opened
-from ..parts import before_and_after, dials, fidelity_dial, photo_group
+from ..parts import fidelity_dial, photo_group, restoration
 
 TURBO = "sd_turbo.safetensors"
 UNET = "seesr/unet/diffusion_pytorch_model.safetensors"
@@ -34,34 +34,27 @@ FAST = Release("seesr_turbo", TURBO)
 
 def _upscale(g: Graph, release: Release, prefix: str, in_4k: bool = False) -> None:
     """in_4k: the tagger looks at every tile."""
-    photo = photo_group(g)
-    with g.group("2  Models"):
+
+    def loaders(g: Graph) -> dict[str, Slot]:
         base = g.add("CheckpointLoaderSimple", ckpt_name=release.base)
         seesr = g.add("SeeSRLoader", unet_name=UNET, control_net_name=CONTROL)
         if release is FAST:
             seesr.inputs["model"] = base[0]
         tagger = g.add("DAPELoader", ram_name=TAGGER[0], dape_name=TAGGER[1])
-        settings = {"tile_tagger": tagger[0]} if in_4k else {}
-        if g.all_nodes:
-            settings["fidelity"] = fidelity_dial(g)
-    with g.group("3  Restore"):
-        done = g.restore(
-            "RestoreWithSeeSR",
-            image=photo[0],
-            transparency=photo[1],
-            model=seesr[1],
-            clip=base[1],
-            vae=base[2],
-            seesr_model=seesr[0],
-            dape_model=tagger[0],
-            version=release.version,
-            **settings,
-        )
-    dials(g, done, "fidelity", "upscale_by", "prompt")
-    if not g.all_nodes:
-        files = ("ckpt_name", "unet_name", "control_net_name", "ram_name", "dape_name")
-        g.shown += [(each, name) for each in g.nodes for name in files if name in each.inputs]
-    before_and_after(g, 4, photo[0], done[0], prefix)
+        sockets = {
+            "model": seesr[1],
+            "clip": base[1],
+            "vae": base[2],
+            "seesr_model": seesr[0],
+            "dape_model": tagger[0],
+        }
+        if in_4k:
+            sockets["tile_tagger"] = tagger[0]
+        if g.all_nodes:  # where there is room for it
+            sockets["fidelity"] = fidelity_dial(g)
+        return sockets
+
+    restoration(g, "RestoreWithSeeSR", loaders, prefix, version=release.version)
 
 
 TURNS = "It turns the strength of SeeSR."

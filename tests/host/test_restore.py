@@ -12,58 +12,37 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from restoration.tests.golden import seeded
-from restoration.tests.golden.runners_diffbir import control_config
-from restoration.tests.host import pasd_networks, seesr_networks
-from restoration.tests.host.networks import SMALL, ldm_unet_config, tiny_vae, unet_model
+from restoration.tests.host.tiny_methods import loaders_of, tiny_methods
 from restoration.tests.host.workflow_runs import (
     HEIGHT,
     WIDTH,
     Server,
-    TinyText,
     as_shipped,
+    executor_of,
     opened,
     photo,
     replaced_loaders,
     run,
-    stage1,
 )
 
 pytestmark = pytest.mark.host
 
-WORKFLOWS = {
-    "diffbir_v2_upscale": "RestoreWithDiffBIR",
-    "diffbir_v2.1_upscale": "RestoreWithDiffBIR",
-    "diffbir_face": "RestoreFacesWithDiffBIR",
-    "pasd_upscale": "RestoreWithPASD",
-    "pasd_colorization": "RestoreWithPASD",
-    "seesr_upscale": "RestoreWithSeeSR",
-}
+WORKFLOWS = (
+    "diffbir_v2_upscale",
+    "diffbir_v2.1_upscale",
+    "diffbir_face",
+    "pasd_upscale",
+    "pasd_colorization",
+    "seesr_upscale",
+)
+"""Those with a Restore node of each kind."""
 
 
 @pytest.fixture(scope="module")
 def tiny(comfy) -> SimpleNamespace:
-    from restoration.diffbir.keys import layout
-    from restoration.diffbir.load import diffbir_control
-
-    config = control_config(SMALL)
-    weights = seeded.state_dict(11, layout(config))
-    return SimpleNamespace(
-        vae=tiny_vae(),
-        bases={
-            "diffbir": unet_model(ldm_unet_config(SMALL)),
-            "diffbir_v2.1": unet_model(ldm_unet_config(SMALL), prediction="v", zsnr=True),
-            "pasd": pasd_networks.base_model(pasd_networks.sd15()),
-            "seesr": seesr_networks.base_model(),
-        },
-        control=diffbir_control({k: torch.from_numpy(v) for k, v in weights.items()}, config),
-        pasd=pasd_networks.networks(pasd_networks.sd15()),
-        seesr=seesr_networks.networks(),
-        dape=seesr_networks.tiny_tagger(),
-    )
+    return tiny_methods()
 
 
 @pytest.fixture
@@ -80,31 +59,9 @@ def workflow(comfy, tiny, monkeypatch):
         monkeypatch.setitem(vars(version), "min_side", 64)
     which: list[str] = []
 
-    def base(file: str) -> tuple:
+    def base() -> Any:
         (name,) = which
-        key = "diffbir_v2.1" if "v2.1" in name else name.partition("_")[0]
-        return tiny.bases[key], TinyText(), tiny.vae
-
-    loaders = {
-        "CheckpointLoaderSimple": ("ckpt_name", ("MODEL", "CLIP", "VAE"), base),
-        "UpscaleModelLoader": (
-            "model_name",
-            ("UPSCALE_MODEL",),
-            lambda file: (stage1(4 if file == "BSRNet.pth" else 1),),
-        ),
-        "DiffBIRControlLoader": (
-            "control_net_name",
-            ("CONTROL_NET",),
-            lambda file: (tiny.control,),
-        ),
-        "PASDLoader": ("unet_name", ("PASD_MODEL",), lambda file: (tiny.pasd,)),
-        "SeeSRLoader": (
-            "unet_name",
-            ("SEESR_MODEL", "MODEL"),
-            lambda file: (tiny.seesr, tiny.bases["seesr"]),
-        ),
-        "DAPELoader": ("ram_name", ("DAPE_MODEL",), lambda file: (tiny.dape,)),
-    }
+        return tiny.bases["diffbir_v2.1" if "v2.1" in name else name.partition("_")[0]]
 
     def load(name: str, picture: str = "", **inputs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         which[:] = [name]
@@ -113,7 +70,7 @@ def workflow(comfy, tiny, monkeypatch):
         node["inputs"] |= {"steps": 2, "upscale_by": 1.0, **inputs}
         return prompt, node["inputs"]
 
-    with replaced_loaders(comfy, loaders):
+    with replaced_loaders(comfy, loaders_of(tiny, base)):
         yield load
 
 
@@ -167,16 +124,7 @@ def executed(executor: Any, prompt: dict[str, Any]) -> tuple[set[str], set[str]]
 
 
 def test_inner_results_are_kept_and_the_outer_node_is_shown(comfy, workflow) -> None:
-    import execution
-
-    try:
-        executor: Any = execution.PromptExecutor(Reports(), cache_args={"lru": 0, "ram": 0})
-    except TypeError:
-        executor = execution.PromptExecutor(
-            Reports(),
-            cache_type=execution.CacheType.CLASSIC,
-            cache_size=0,  # pyright: ignore
-        )
+    executor = executor_of(Reports())
     prompt, inputs = workflow("diffbir_v2_upscale")
     (number,) = (k for k, n in prompt.items() if n["class_type"] == "RestoreWithDiffBIR")
     first, shown = executed(executor, prompt)
@@ -189,7 +137,7 @@ def test_inner_results_are_kept_and_the_outer_node_is_shown(comfy, workflow) -> 
     assert executed(executor, prompt)[0] == {"start", "sampled", "decoded", "finish"}
 
 
-@pytest.mark.parametrize("name", sorted(WORKFLOWS.keys() - {"diffbir_face"}))
+@pytest.mark.parametrize("name", [name for name in WORKFLOWS if name != "diffbir_face"])
 def test_a_transparent_photo_comes_back_transparent(comfy, workflow, name) -> None:
     """But where what is transparent is what the mask editor paints: the faces to restore."""
     folder = comfy.folder_paths.get_input_directory()

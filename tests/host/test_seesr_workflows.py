@@ -23,6 +23,7 @@ from restoration.tests.host.workflow_runs import (
     Server,
     TinyText,
     as_shipped,
+    executor_of,
     opened,
     photo,
     replaced_loaders,
@@ -166,12 +167,7 @@ def texts(prompt: dict[str, Any]) -> dict[str, str]:
 
     valid, error, outputs, problems = asyncio.run(execution.validate_prompt("0", prompt, None))
     assert valid, (error, problems)
-    try:
-        executor = execution.PromptExecutor(Server(), cache_args={"lru": 0, "ram": 0})
-    except TypeError:
-        executor = execution.PromptExecutor(
-            Server(), cache_type=execution.CacheType.CLASSIC, cache_size=0
-        )
+    executor = executor_of(Server())
     executor.execute(prompt, "0", {}, outputs)
     assert executor.success, executor.status_messages
     shown = executor.history_result["outputs"]

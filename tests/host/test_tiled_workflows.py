@@ -13,21 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from restoration.tests.golden import seeded
-from restoration.tests.golden.runners_diffbir import control_config
-from restoration.tests.host import pasd_networks, seesr_networks
-from restoration.tests.host.networks import SMALL, ldm_unet_config, tiny_vae, unet_model
+from restoration.tests.host.tiny_methods import loaders_of, tiny_methods
 from restoration.tests.host.workflow_runs import (
     API,
-    TinyText,
     photo,
     replaced_loaders,
     run,
     shipped,
-    stage1,
 )
 
 pytestmark = pytest.mark.host
@@ -38,23 +32,7 @@ TILED = sorted(path.stem for path in API.glob("*_upscale_4k_tiled.json"))
 
 @pytest.fixture(scope="module")
 def tiny(comfy) -> SimpleNamespace:
-    from restoration.diffbir.keys import layout
-    from restoration.diffbir.load import diffbir_control
-
-    config = control_config(SMALL)
-    weights = seeded.state_dict(11, layout(config))
-    return SimpleNamespace(
-        vae=tiny_vae(),
-        bases={
-            "diffbir": unet_model(ldm_unet_config(SMALL)),
-            "pasd": pasd_networks.base_model(pasd_networks.sd15()),
-            "seesr": seesr_networks.base_model(),
-        },
-        control=diffbir_control({k: torch.from_numpy(v) for k, v in weights.items()}, config),
-        pasd=pasd_networks.networks(pasd_networks.sd15()),
-        seesr=seesr_networks.networks(),
-        dape=seesr_networks.tiny_tagger(),
-    )
+    return tiny_methods()
 
 
 @pytest.fixture(params=TILED)
@@ -62,22 +40,6 @@ def prompt(request, comfy, tiny) -> dict[str, Any]:
     """A shipped workflow with a small photo and tiles of 256, its loaders replaced."""
     name = request.param
     base = tiny.bases[name.partition("_")[0]]
-    loaders = {
-        "CheckpointLoaderSimple": (
-            "ckpt_name",
-            ("MODEL", "CLIP", "VAE"),
-            lambda file: (base, TinyText(), tiny.vae),
-        ),
-        "UpscaleModelLoader": ("model_name", ("UPSCALE_MODEL",), lambda file: (stage1(4),)),
-        "DiffBIRControlLoader": (
-            "control_net_name",
-            ("CONTROL_NET",),
-            lambda file: (tiny.control,),
-        ),
-        "PASDLoader": ("unet_name", ("PASD_MODEL",), lambda file: (tiny.pasd,)),
-        "SeeSRLoader": ("unet_name", ("SEESR_MODEL", "MODEL"), lambda file: (tiny.seesr, base)),
-        "DAPELoader": ("ram_name", ("DAPE_MODEL",), lambda file: (tiny.dape,)),
-    }
     small = photo(comfy)
     folder = Path(comfy.folder_paths.get_input_directory())
     Image.open(folder / small).convert("RGB").resize((WIDTH, HEIGHT)).save(folder / "larger.png")
@@ -85,7 +47,7 @@ def prompt(request, comfy, tiny) -> dict[str, Any]:
     node(found, "TiledRestoration").update(tile_size=256, tile_overlap=64)
     for kind in ("TiledVAEEncodeExact", "TiledVAEDecodeExact"):
         node(found, kind)["tile_size"] = 128
-    with replaced_loaders(comfy, loaders):
+    with replaced_loaders(comfy, loaders_of(tiny, lambda: base)):
         yield found
 
 

@@ -131,18 +131,24 @@ class Server:
     def send_sync(self, event: str, data: Any, sid: Any = None) -> None: ...
 
 
+def executor_of(server: Server) -> Any:
+    """ComfyUI's own, of either host, with a cache of the last run."""
+    import execution
+
+    try:
+        return execution.PromptExecutor(server, cache_args={"lru": 0, "ram": 0})
+    except TypeError:
+        kind = execution.CacheType.CLASSIC
+        return execution.PromptExecutor(server, cache_type=kind, cache_size=0)
+
+
 def run(comfy, prompt: dict[str, Any]) -> np.ndarray:
     """The saved picture, H W 3 uint8."""
     import execution
 
     valid, error, outputs, problems = asyncio.run(execution.validate_prompt("0", prompt, None))
     assert valid, (error, problems)
-    try:
-        executor = execution.PromptExecutor(Server(), cache_args={"lru": 0, "ram": 0})
-    except TypeError:
-        executor = execution.PromptExecutor(
-            Server(), cache_type=execution.CacheType.CLASSIC, cache_size=0
-        )
+    executor = executor_of(Server())
     executor.execute(prompt, "0", {}, outputs)
     if not executor.success:
         raise RuntimeError(str(executor.status_messages))
