@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import registry
+from ..tools.weights.choose import gigabytes
 
 
 def file_rows(names: tuple[str, ...], comma: str = ", ") -> str:
@@ -15,5 +16,4 @@ def file_rows(names: tuple[str, ...], comma: str = ", ") -> str:
 
 def total(names: tuple[str, ...]) -> str:
     """How large they are together."""
-    size = sum(registry.files()[name].size for name in names)
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    return gigabytes(sum(registry.files()[name].size for name in names))

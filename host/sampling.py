@@ -94,10 +94,12 @@ waits for the device."""
 
 
 def _known_table(model_sampling: Any) -> Tensor | None:
-    levels, table = _read.get(model_sampling, (None, None))
-    if levels is not getattr(model_sampling, "sigmas", None) or levels is None:
+    levels = getattr(model_sampling, "sigmas", None)
+    before, table = _read.get(model_sampling, (None, None))
+    if levels is None or levels is not before:
         table = _table_of(model_sampling)
-        _read[model_sampling] = model_sampling.sigmas, table
+        if levels is not None:
+            _read[model_sampling] = levels, table
     return table
 
 

@@ -307,7 +307,9 @@ def test_it_is_still_there_when_its_tab_is_opened_again(shown: Shown) -> None:
 
 def test_load_photo_shows_what_it_will_load(shown: Shown, host) -> None:
     if shown.look == "nodes2" and host.version == "0.3.64":
-        pytest.skip("Nodes 2.0 of this front end, hidden in its settings, shows no photo of any node")
+        pytest.skip(
+            "Nodes 2.0 of this front end, hidden in its settings, shows no photo of any node"
+        )
     for name, width in (("before.png", 160), ("sample photo.jpg [temp]", 512)):
         shown.page.evaluate(
             """name => {

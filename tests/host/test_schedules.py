@@ -258,3 +258,19 @@ def test_noise_augmentation_counts_in_training_timesteps_on_every_schedule(
         alpha_bar = 1 / (1 + float(table[level]) ** 2)
         expected = q_sample(latent()["samples"] * SCALE, noise, alpha_bar)
         torch.testing.assert_close(hints[0], expected)
+
+
+def test_a_schedule_is_read_once_and_again_when_its_levels_change(host, model, monkeypatch) -> None:
+    from restoration.host import sampling
+
+    schedule = type(model.get_model_object("model_sampling"))(model.model.model_config)
+    read: list[Any] = []
+    table_of = sampling._table_of
+    monkeypatch.setattr(sampling, "_table_of", lambda each: read.append(each) or table_of(each))
+    for _ in range(3):
+        sampling.check_schedule(schedule)
+    assert len(read) == 1
+    doubled = schedule.sigmas * 2
+    schedule.set_sigmas(doubled)
+    assert torch.equal(sampling.training_table(schedule), doubled)
+    assert len(read) == 2
