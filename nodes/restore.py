@@ -46,7 +46,7 @@ class RestoreNode(CheckedNode):
             )
 
 
-def _whole_method(node_id: str, name: str, description: str, finds: str, *inputs: io.Input) -> Any:
+def _whole_method(name: str, description: str, finds: str, *inputs: io.Input, node_id: str) -> Any:
     """The schema of a Restore node. finds: words that lead to it besides those of all, by commas."""
     return schema(
         node_id=node_id,
@@ -214,7 +214,6 @@ class RestoreWithDiffBIR(RestoreNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return _whole_method(
-            "RestoreWithDiffBIR",
             "Restore with DiffBIR",
             "Restores a photo with DiffBIR: first noise, blur and compression are "
             "removed, then the missing detail is drawn. For badly damaged photos. The whole "
@@ -227,6 +226,7 @@ class RestoreWithDiffBIR(RestoreNode):
                 "photos, SCUNet for noise.",
             ),
             *_beside_the_photo(WHERE),
+            node_id="RestoreWithDiffBIR",
         )
 
 
@@ -238,7 +238,6 @@ class RestoreFacesWithDiffBIR(RestoreNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return _whole_method(
-            "RestoreFacesWithDiffBIR",
             "Restore Faces with DiffBIR",
             "Restores a photo and, by itself and at full size, every face in it: faces "
             "are cut out upright, restored with a network for faces, and pasted back with a soft "
@@ -257,6 +256,7 @@ class RestoreFacesWithDiffBIR(RestoreNode):
                 "Faces painted by hand, one area each from hairline to chin. Not connected or "
                 "empty: they are found (which needs OpenCV and a file of 0.2 MB)."
             ),
+            node_id="RestoreFacesWithDiffBIR",
         )
 
 
@@ -268,7 +268,6 @@ class RestoreWithPASD(RestoreNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return _whole_method(
-            "RestoreWithPASD",
             "Restore with PASD",
             "Restores, enlarges, stylizes or colorizes a photo with PASD: the photo "
             "steers Stable Diffusion at every pixel. The whole method as one node; the template "
@@ -303,6 +302,7 @@ class RestoreWithPASD(RestoreNode):
                 )
             ),
             *_beside_the_photo(WHERE),
+            node_id="RestoreWithPASD",
         )
 
 
@@ -314,7 +314,6 @@ class RestoreWithSeeSR(RestoreNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         return _whole_method(
-            "RestoreWithSeeSR",
             "Restore with SeeSR",
             "Enlarges a damaged photo with SeeSR: a tagger says what is in it, in words "
             "and to the model's attention, so that the right things are drawn. The whole method as "
@@ -347,6 +346,7 @@ class RestoreWithSeeSR(RestoreNode):
                 "connected: all tiles share what it saw in the whole photo, as the authors do.",
             ),
             *_beside_the_photo(WHERE),
+            node_id="RestoreWithSeeSR",
         )
 
 
