@@ -21,7 +21,9 @@ from .common.state_dict import describe as _describe
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-METHODS = ["diffbir", "pasd", "seesr", "styleid", "zeroshot", "tagger", "stage1", "faces"]
+METHODS = [
+    "diffbir", "pasd", "seesr", "onestep", "styleid", "zeroshot", "tagger", "stage1", "faces",
+]  # fmt: skip
 """Folders; the order in which users see what they bring."""
 
 

@@ -16,7 +16,7 @@ from .text import AGAIN, first_sentence, size_words
 from .torch_files import refusal, torch_file_problem
 
 SAFETENSORS = (".safetensors", ".sft")
-PICKLES = (".pth", ".pt", ".ckpt", ".bin")
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".pkl")
 ENDINGS = ", ".join((SAFETENSORS[0], *PICKLES))
 UNFINISHED = (".crdownload", ".part", ".partial", ".download", ".aria2", ".incomplete", ".tmp")
 """What programs call a download that has not ended."""

@@ -130,7 +130,8 @@ def describe(keys: Iterable[str], signatures: Sequence[Signature] = GENERIC) -> 
 
 def unwrapped(contents: object) -> StateDict:
     """The tensors of a checkpoint, out of its wrapping and under the names that they had before
-    PyTorch's wrappers (`module.`, `_orig_mod.`) were around the network or parts of it."""
+    PyTorch's wrappers (`module.`, `_orig_mod.`) were around the network or parts of it. A file of
+    tables gives all of their tensors, under the table's name and a dot."""
     for _ in range(MAX_WRAPPINGS):
         if not isinstance(contents, Mapping):
             return {}
@@ -139,13 +140,24 @@ def unwrapped(contents: object) -> StateDict:
             break
         contents = contents[inside]
     assert isinstance(contents, Mapping)
-    weights = {str(key): value for key, value in contents.items() if isinstance(value, Tensor)}
+    weights = _tensors(contents)
+    if not weights:  # several tables under names of their own
+        tables = {str(name): _tensors(each) for name, each in contents.items()}
+        weights = {
+            f"{name}.{k}": value for name, each in tables.items() for k, value in each.items()
+        }
     bare = {_bare(key): value for key, value in weights.items()}
     if len(bare) != len(weights):  # wrapped and not, side by side: not ours to choose
         return weights
     if bare.keys() != weights.keys():
         bare.pop(AVERAGED, None)
     return bare
+
+
+def _tensors(contents: object) -> StateDict:
+    if not isinstance(contents, Mapping):
+        return {}
+    return {str(key): value for key, value in contents.items() if isinstance(value, Tensor)}
 
 
 def _bare(key: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from .view import Area
 
@@ -30,3 +33,20 @@ class AreaCond:
 
     def size(self) -> list[int]:
         return [1]
+
+
+def tell_areas(
+    executor: Callable[..., list[Tensor]],
+    model: Any,
+    conds: list[list[dict[str, Any]] | None],
+    *args: Any,
+    **kwargs: Any,
+) -> list[Tensor]:
+    """A wrapper of CALC_COND_BATCH: from here on the host hands every entry's area to the model
+    call."""
+
+    def told(cond: dict[str, Any]) -> dict[str, Any]:
+        return {**cond, "model_conds": {**cond["model_conds"], AREAS_KEY: AreaCond()}}
+
+    conds = [cond and [told(entry) for entry in cond] for cond in conds]
+    return executor(model, conds, *args, **kwargs)

@@ -8,7 +8,7 @@ state is left in the model, and an interrupt leaves nothing behind.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..common.images import from_image
-from .areas import AREAS_KEY, AreaCond
+from .areas import AREAS_KEY, tell_areas
 from .errors import claiming_wrapper
 from .extra_blocks import Block, after
 from .masks import blended_by_mask, scaled_by_mask, where_to_act, whole_mask
@@ -164,22 +164,6 @@ class BranchPatch(SharedByClones):
         masks = self.branch.pixel_masks.items()
         return {name: interpolate(mask.float().cpu(), size) for name, mask in masks}
 
-    def tell_areas(
-        self,
-        executor: Callable[..., list[Tensor]],
-        model: Any,
-        conds: list[list[dict[str, Any]] | None],
-        *args: Any,
-        **kwargs: Any,
-    ) -> list[Tensor]:
-        """CALC_COND_BATCH: from here on the host hands every entry's area to the model call."""
-
-        def told(cond: dict[str, Any]) -> dict[str, Any]:
-            return {**cond, "model_conds": {**cond["model_conds"], AREAS_KEY: AreaCond()}}
-
-        conds = [cond and [told(entry) for entry in cond] for cond in conds]
-        return executor(model, conds, *args, **kwargs)
-
     def more_rows(self, model: Any, shape: Sequence[int]) -> int:
         """What the residuals of conditional and unconditional rows take, as rows of the latent."""
         values = 2 * shape[0] * shape[-2] * shape[-1] * self.branch.residuals_per_cell
@@ -314,9 +298,7 @@ def apply_branch(
     percent = (start_percent, end_percent)
     patch = BranchPatch(branch, whole_cells(image), percent, where_to_act(mask))
     patched, key = model.clone(), patch.identity
-    patched.add_wrapper_with_key(
-        WrappersMP.CALC_COND_BATCH, key, claiming_wrapper(patch.tell_areas)
-    )
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, key, claiming_wrapper(tell_areas))
     announce_memory(patched, key, patch.more_rows)
     around_model_calls(patched, key, patch.run)
     patched.add_callback_with_key(CallbacksMP.ON_CLEANUP, key, patch.forget)

@@ -1,4 +1,5 @@
-"""Whole transformers after layers of a UNet: PASD's pixel transformers and SeeSR's RCA.
+"""Whole transformers after layers of a UNet (PASD's pixel transformers, SeeSR's RCA), and small layers
+beside its own.
 
 No patch point of the host reaches all their places. Forward hooks do, exactly: the host calls
 every layer as a module. They are set for one call and leave names, clones and LoRAs alone.
@@ -33,14 +34,32 @@ def layer_at(root: nn.Module, site: str) -> nn.Module:
 @contextmanager
 def after(root: nn.Module, blocks: Mapping[str, Block]) -> Iterator[None]:
     """Within it, the output of every named layer of `root` goes through its block."""
-    handles = []
 
     def hook(block: Block) -> Callable[..., Tensor]:
         return lambda _module, _arguments, output: block(output)
 
+    with _hooked(root, {site: hook(block) for site, block in blocks.items()}):
+        yield
+
+
+@contextmanager
+def beside(root: nn.Module, layers: Mapping[str, Block]) -> Iterator[None]:
+    """Within it, the output of every named layer of `root` has that of its neighbor added, which
+    gets the same input."""
+
+    def hook(layer: Block) -> Callable[..., Tensor]:
+        return lambda _module, arguments, output: output + layer(arguments[0])
+
+    with _hooked(root, {site: hook(layer) for site, layer in layers.items()}):
+        yield
+
+
+@contextmanager
+def _hooked(root: nn.Module, hooks: Mapping[str, Callable[..., Tensor]]) -> Iterator[None]:
+    handles = []
     try:
-        for site, block in blocks.items():
-            handles.append(layer_at(root, site).register_forward_hook(hook(block)))
+        for site, hook in hooks.items():
+            handles.append(layer_at(root, site).register_forward_hook(hook))
         yield
     finally:
         for handle in handles:

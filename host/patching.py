@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ..common.unet import UNetSizes
 from .errors import claiming, claiming_wrapper, running_node
 from .view import Options
 
@@ -31,6 +33,25 @@ def unique_key(kind: str) -> str:
     """A key for one application of a patch, never used again. kind: whose. (The `id` of an object
     is not one: it returns after the object is gone, and an object may be applied twice.)"""
     return f"{kind}.{uuid.uuid4().hex}"
+
+
+def has_sizes(model: Any, sizes: UNetSizes) -> bool:
+    """Whether the UNet of a MODEL is one of these sizes."""
+    found, wanted = getattr(model.model.model_config, "unet_config", {}), sizes.unet_config()
+    names = ("context_dim", "model_channels", "channel_mult", "adm_in_channels")
+
+    def said(of: Mapping[str, Any]) -> list[Any]:
+        values = [of.get(name) for name in names]
+        return [list(value) if isinstance(value, tuple | list) else value for value in values]
+
+    return said(found) == said(wanted)
+
+
+def base_words(model: Any) -> str:
+    """What a MODEL is, for the error of a patch that wants another."""
+    config = model.model.model_config
+    width = getattr(config, "unet_config", {}).get("context_dim")
+    return f"{type(config).__name__} whose text features are {width} wide"
 
 
 def unet_of(base_model: Any) -> Any:
@@ -72,6 +93,27 @@ class ModelCall:
     def with_options(self, options: Options) -> ModelCall:
         """The same call, its `transformer_options` extended; the caller's own stay as they are."""
         return replace(self, options={**self.options, **options})
+
+    def twice(self) -> ModelCall:
+        """A call with all rows, and then all of them again."""
+
+        def rows(value: Any) -> Any:
+            return torch.cat([value, value]) if isinstance(value, Tensor) else value
+
+        def more(value: Any) -> Any:  # one for each chunk, as areas are
+            return value * 2 if isinstance(value, tuple) else rows(value)
+
+        control = self.control and {k: [rows(v) for v in each] for k, each in self.control.items()}
+        chunks = {k: self.options[k] * 2 for k in ("cond_or_uncond", "uuids") if k in self.options}
+        return replace(
+            self.with_options(chunks),
+            x=rows(self.x),
+            t=rows(self.t),
+            c_concat=rows(self.c_concat),
+            c_crossattn=rows(self.c_crossattn),
+            control=control,
+            more={name: more(value) for name, value in self.more.items()},
+        )
 
     def with_patch(self, place: str, patch: Callable[..., Any], first: bool = False) -> ModelCall:
         """The same call with a patch of the network's blocks, after (or before) all that nodes and

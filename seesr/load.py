@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import comfy.model_base
@@ -14,6 +13,7 @@ import comfy.utils
 from ..common.state_dict import CheckpointError, StateDict, check_layout, with_prefix
 from ..host.control_encoder import control_weights
 from ..host.loading import layers_for, placed, read_pair
+from ..host.patching import base_words, has_sizes
 from .config import SD2, SeeSRConfig
 from .keys import (
     ADVICE,
@@ -111,17 +111,9 @@ def own_base(plain: StateDict, file: str) -> Any:
 
 def check_base(model: Any, config: SeeSRConfig) -> None:
     """ValueError unless MODEL has the sizes of the UNet that SeeSR belongs to."""
-    found, wanted = getattr(model.model.model_config, "unet_config", {}), config.unet_config()
-    names = ("context_dim", "model_channels", "channel_mult", "adm_in_channels")
-
-    def sizes(of: Mapping[str, Any]) -> list[Any]:
-        values = [of.get(name) for name in names]
-        return [list(value) if isinstance(value, tuple | list) else value for value in values]
-
-    if sizes(found) != sizes(wanted):
+    if not has_sizes(model, config.sizes):
         raise ValueError(
-            f"`model` is a {type(model.model.model_config).__name__} whose text features are "
-            f"{found.get('context_dim')} wide; SeeSR adds attention to Stable Diffusion 2 "
+            f"`model` is a {base_words(model)}; SeeSR adds attention to Stable Diffusion 2 "
             f"({config.context_dim} wide). Connect an SD 2.x or SD-Turbo checkpoint, or leave "
             "`model` of Load SeeSR empty and use the MODEL it gives."
         )
