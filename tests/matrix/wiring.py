@@ -29,6 +29,7 @@ SMALL_VALUES: dict[str, Any] = {
     "backend": "eager",
     "block_number": 1,  # Kohya's third block is deeper than a small network is
     "steps": 1,
+    "min_cfg": 3.0,  # of the first frame, which is all there is; by default it has no guidance
 }
 """By name of the input: what shows a node's effect at this size, where its default would not."""
 
