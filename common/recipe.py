@@ -27,19 +27,22 @@ GUIDED = (0.2, 0.8)
 class Settings:
     """The widgets of a Restore node. Numbers that a recipe hands on as they are may be links."""
 
-    version: str
-    """Which release of the method, a key of its recipe's table."""
     upscale_by: float | Link
     fidelity: float | Link
     prompt: str | Link
-    negative_prompt: str | Link
-    seed: int | Link
+    version: str = ""
+    """Which release of the method, a key of its recipe's table."""
+    negative_prompt: str | Link = ""
+    seed: int | Link = 0
     steps: int = 0
     """0: the number of the release, or the one of its `fast` run."""
     tile_size: int = 0
     """In pixels; 0: the whole picture at once."""
     speed: Speed = "authors"
     color_correction_method: str | Link = "wavelet"
+    lambda_pix: float | Link = 1.0
+    """PiSA-SR's dials."""
+    lambda_sem: float | Link = 1.0
 
     def steps_of(self, authors: int, fast: int) -> int:
         return self.steps or (fast if self.speed == "fast" else authors)

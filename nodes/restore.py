@@ -2,176 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, ClassVar, get_args
-
 from comfy_api.latest import io
 
-from ..common.color import ColorCorrection
-from ..common.recipe import Given, Graph, Settings, Speed
 from ..diffbir import recipe as diffbir
-from ..host.expansion import expanded, raw
-from ..host.schema import CheckedNode, fidelity_slider, schema
+from ..host.expansion import raw
+from ..host.restore_node import (
+    RestoreNode,
+    beside_the_photo,
+    color_input,
+    dials,
+    prompt_input,
+    sockets,
+    tile_size_input,
+    transparency_input,
+    upscale_by_input,
+    version_input,
+    whole_method,
+)
+from ..host.schema import fidelity_slider
+from ..onestep import recipe as onestep
 from ..pasd import recipe as pasd
 from ..seesr import recipe as seesr
-
-WIDGETS = frozenset(each.name for each in fields(Settings))
-SMALLEST_TILE = 256
-FINDS = ("restore photo", "enhance", "old photo", "repair photo", "upscale")
-
-
-class RestoreNode(CheckedNode):
-    """What the Restore nodes share: inputs are what the recipe is given and its settings."""
-
-    recipe: ClassVar[Callable[[Given, Settings], Graph]]
-
-    @classmethod
-    def graph(cls, **inputs: Any) -> Graph:
-        """The recipe for the node's inputs: links by the names of its sockets, widgets."""
-        settings = {name: value for name, value in inputs.items() if name in WIDGETS}
-        given = {name: value for name, value in inputs.items() if name not in WIDGETS}
-        return cls.recipe(given, Settings(**settings))
-
-    @classmethod
-    def execute(cls, **inputs: Any) -> io.NodeOutput:
-        return expanded(cls.graph(**inputs))
-
-    @classmethod
-    def check_together(cls, tile_size: int) -> None:
-        if 0 < tile_size < SMALLEST_TILE:
-            raise ValueError(
-                f"`tile_size` is {tile_size}; tiles need at least {SMALLEST_TILE} pixels, because "
-                "the networks see too little of the picture in smaller ones. 0: no tiles."
-            )
-
-
-def _whole_method(name: str, description: str, finds: str, *inputs: io.Input, node_id: str) -> Any:
-    """The schema of a Restore node. finds: words that lead to it besides those of all, by commas."""
-    return schema(
-        node_id=node_id,
-        display_name=name,
-        category="restoration",
-        description=description,
-        search_aliases=[*FINDS, *finds.split(", ")],
-        inputs=list(inputs),
-        outputs=[io.Image.Output(tooltip="The restored photo, exactly the asked size.")],
-        enable_expand=True,
-    )
-
-
-def _sockets(base: str, *networks: io.Input) -> list[io.Input]:
-    """Photo, base and the method's own. base: which checkpoint goes with the method."""
-    return [
-        raw("IMAGE", "image", tooltip="The photo. Any size; several at once as a batch."),
-        raw(
-            "MODEL",
-            "model",
-            tooltip=f"From Load Checkpoint: {base}. LoRAs and other patches may lie between.",
-        ),
-        raw("CLIP", "clip", tooltip="Of the same checkpoint."),
-        raw("VAE", "vae", tooltip="Of the same checkpoint."),
-        *networks,
-    ]
-
-
-def _version(versions: list[str], tooltip: str) -> io.Input:
-    return io.Combo.Input("version", options=versions, default=versions[0], tooltip=tooltip)
-
-
-def _dials(
-    upscale_by: float, fidelity: str, steps: str, seed: int, tile_size: int, unguided: str = ""
-) -> list[io.Input]:
-    """The widgets but the last. upscale_by, seed, tile_size: defaults. fidelity, steps: what their
-    tooltips add. unguided: the version that runs without guidance."""
-    dead = f" Without effect for {unguided}." if unguided else ""
-    return [
-        io.Float.Input(
-            "upscale_by",
-            default=upscale_by,
-            min=0.01,
-            max=16.0,
-            step=0.01,
-            tooltip="Size of the result relative to the photo, exactly. 1 keeps the size; time and "
-            "memory grow with the area.",
-        ),
-        fidelity_slider(fidelity),
-        io.String.Input(
-            "prompt",
-            default="",
-            multiline=True,
-            tooltip="What the photo shows, in your own words. Empty is fine; the authors' words on "
-            "quality are added by themselves.",
-        ),
-        io.String.Input(
-            "negative_prompt",
-            default="",
-            multiline=True,
-            tooltip="What to avoid, added behind the authors' own words. Empty leaves theirs alone."
-            f"{dead}",
-        ),
-        io.Int.Input(
-            "steps",
-            default=0,
-            min=0,
-            max=1000,
-            tooltip=f"Steps of the sampler. 0: the authors' number ({steps}). Fewer are quicker "
-            "and smoother.",
-        ),
-        io.Int.Input(
-            "seed",
-            default=seed,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="Another number draws other details; the same number the same picture.",
-        ),
-        io.Int.Input(
-            "tile_size",
-            default=tile_size,
-            min=0,
-            max=8192,
-            step=64,
-            tooltip="A result larger than this is drawn in overlapping tiles of so many pixels, so "
-            "that the memory of the network does not grow. Smaller needs less memory and sees less of the picture "
-            "around it. 0: the whole picture at once.",
-        ),
-        io.Combo.Input(
-            "speed",
-            options=list(get_args(Speed)),
-            default="authors",
-            tooltip="authors: every step and its guidance, as published. fast: fewer steps where "
-            "`steps` is 0, and guidance in the middle of the run alone; under half of the "
-            f"network's calls (two thirds for DiffBIR v2.1), with a little less detail.{dead}",
-        ),
-    ]
-
-
-def _color(default: str, dead: str = "") -> io.Input:
-    """dead: when the widget is without effect."""
-    return io.Combo.Input(
-        "color_correction_method",
-        options=list(get_args(ColorCorrection)),
-        default=default,
-        tooltip="Brings the photo's colors back, as in Finish Restoration. wavelet: coarse colors and "
-        "lighting. adain: mean and contrast of each channel. lab: hue and saturation alone. none: as "
-        f"drawn.{dead}",
-    )
-
-
-def _beside_the_photo(mask: str) -> list[io.Input]:
-    """The optional masks. mask: what it does here."""
-    return [
-        raw("MASK", "mask", optional=True, tooltip=mask),
-        raw(
-            "MASK",
-            "transparency",
-            optional=True,
-            tooltip="What is transparent in the photo, as Load Image's MASK says it: transparent in "
-            "the result too. An opaque photo stays without alpha.",
-        ),
-    ]
-
 
 WHERE = "Where to restore, painted on the photo. Not connected: everywhere."
 
@@ -179,16 +30,16 @@ WHERE = "Where to restore, painted on the photo. Not connected: everywhere."
 def _of_diffbir() -> list[io.Input]:
     """What both nodes of DiffBIR begin with."""
     return [
-        *_sockets(
+        *sockets(
             "Stable Diffusion 2.1 (version v2), or DiffBIR's own base (v2.1)",
             raw("CONTROL_NET", "control_net", tooltip="From Load DiffBIR ControlNet."),
         ),
-        _version(
+        version_input(
             list(diffbir.VERSIONS),
             "Of the control network. v2: 50 steps, cfg 4. v2.1: 10 steps, cfg 6, on a base "
             "of its own.",
         ),
-        *_dials(
+        *dials(
             2.0,
             "It turns the control's strength, and above 0.5 blends the cleaned photo in; 1 "
             "is that alone.",
@@ -196,7 +47,7 @@ def _of_diffbir() -> list[io.Input]:
             231,
             1024,
         ),
-        _color("wavelet", " Without effect at fidelity 1."),
+        color_input("wavelet", " Without effect at fidelity 1."),
     ]
 
 
@@ -213,7 +64,7 @@ class RestoreWithDiffBIR(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _whole_method(
+        return whole_method(
             "Restore with DiffBIR",
             "Restores a photo with DiffBIR: first noise, blur and compression are "
             "removed, then the missing detail is drawn. For badly damaged photos. The whole "
@@ -225,7 +76,7 @@ class RestoreWithDiffBIR(RestoreNode):
                 "The network that cleans first, from Load Upscale Model: BSRNet for "
                 "photos, SCUNet for noise.",
             ),
-            *_beside_the_photo(WHERE),
+            *beside_the_photo(WHERE),
             node_id="RestoreWithDiffBIR",
         )
 
@@ -237,7 +88,7 @@ class RestoreFacesWithDiffBIR(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _whole_method(
+        return whole_method(
             "Restore Faces with DiffBIR",
             "Restores a photo and, by itself and at full size, every face in it: faces "
             "are cut out upright, restored with a network for faces, and pasted back with a soft "
@@ -252,7 +103,7 @@ class RestoreFacesWithDiffBIR(RestoreNode):
                 "face_model",
                 "The network that cleans the faces first, from Load Upscale Model: face_swinir_v1.",
             ),
-            *_beside_the_photo(
+            *beside_the_photo(
                 "Faces painted by hand, one area each from hairline to chin. Not connected or "
                 "empty: they are found (which needs OpenCV and a file of 0.2 MB)."
             ),
@@ -267,24 +118,24 @@ class RestoreWithPASD(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _whole_method(
+        return whole_method(
             "Restore with PASD",
             "Restores, enlarges, stylizes or colorizes a photo with PASD: the photo "
             "steers Stable Diffusion at every pixel. The whole method as one node; the template "
             "(all nodes) shows what is inside.",
             "colorize, stylize, colorize photo, black and white",
-            *_sockets(
+            *sockets(
                 "Stable Diffusion 1.5 or any checkpoint made from it, which then gives the "
                 "style; SDXL for pasd_sdxl",
                 raw("PASD_MODEL", "pasd_model", tooltip="From Load PASD."),
             ),
-            _version(
+            version_input(
                 list(pasd.VERSIONS),
                 "Of the files in Load PASD. pasd: also for the light ones; 20 steps, cfg 9. "
                 "pasd_color: colorizes a gray photo, whose brightness stays. pasd_sdxl: 25 "
                 "steps, cfg 7, worked on at 1280 pixels or more.",
             ),
-            *_dials(
+            *dials(
                 2.0,
                 "It turns the strength of PASD, and how far the photo is noised at the start. "
                 "With another checkpoint, lower is more style.",
@@ -292,7 +143,7 @@ class RestoreWithPASD(RestoreNode):
                 42,
                 1024,
             ),
-            _color("wavelet", " Without effect for pasd_color."),
+            color_input("wavelet", " Without effect for pasd_color."),
             *(
                 raw("STRING", name, optional=True, tooltip=f"From High-Level Prompt: {what}.")
                 for name, what in (
@@ -301,7 +152,7 @@ class RestoreWithPASD(RestoreNode):
                     ("caption", "a sentence about the photo"),
                 )
             ),
-            *_beside_the_photo(WHERE),
+            *beside_the_photo(WHERE),
             node_id="RestoreWithPASD",
         )
 
@@ -313,23 +164,23 @@ class RestoreWithSeeSR(RestoreNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return _whole_method(
+        return whole_method(
             "Restore with SeeSR",
             "Enlarges a damaged photo with SeeSR: a tagger says what is in it, in words "
             "and to the model's attention, so that the right things are drawn. The whole method as "
             "one node; the template (all nodes) shows what is inside.",
             "super resolution, tags",
-            *_sockets(
+            *sockets(
                 "with the MODEL of Load SeeSR in place of the checkpoint's",
                 raw("SEESR_MODEL", "seesr_model", tooltip="From Load SeeSR."),
                 raw("DAPE_MODEL", "dape_model", tooltip="From Load DAPE, the tagger."),
             ),
-            _version(
+            version_input(
                 list(seesr.VERSIONS),
                 "seesr: 50 steps, cfg 5.5, on Stable Diffusion 2.1. seesr_turbo: 2 steps "
                 "without guidance, on SD-Turbo.",
             ),
-            *_dials(
+            *dials(
                 4.0,
                 "It turns the strength of SeeSR.",
                 "50, fast 20; seesr_turbo: 2",
@@ -337,7 +188,7 @@ class RestoreWithSeeSR(RestoreNode):
                 768,
                 "seesr_turbo",
             ),
-            _color("adain"),
+            color_input("adain"),
             raw(
                 "DAPE_MODEL",
                 "tile_tagger",
@@ -345,12 +196,112 @@ class RestoreWithSeeSR(RestoreNode):
                 tooltip="The tagger once more: it then looks at every tile by itself. Not "
                 "connected: all tiles share what it saw in the whole photo, as the authors do.",
             ),
-            *_beside_the_photo(WHERE),
+            *beside_the_photo(WHERE),
             node_id="RestoreWithSeeSR",
         )
 
 
+SD21 = "Stable Diffusion 2.1 base"
+
+
+def _onestep(file: str) -> io.Input:
+    return raw("ONESTEP_MODEL", "onestep_model", tooltip=f"From Load One-Step Restorer: {file}.")
+
+
+def _decode_vae() -> io.Input:
+    return raw(
+        "VAE",
+        "decode_vae",
+        optional=True,
+        tooltip="A VAE that decodes in place of `vae`. TAESD, from Load VAE, is much faster and "
+        "softens the finest detail. Not connected: `vae`, as the authors do.",
+    )
+
+
+class RestoreWithOSEDiff(RestoreNode):
+    """OSEDiff's one step."""
+
+    recipe = staticmethod(onestep.osediff_recipe)
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return whole_method(
+            "Restore with OSEDiff",
+            "Restores and enlarges a photo with OSEDiff in one step of the network, guided by what "
+            "is in it: your words, or a tagger's. The whole method as one node; the template (all "
+            "nodes) shows what is inside.",
+            "one step, fast, super resolution",
+            *sockets(SD21, _onestep("osediff.pkl, or osediff_face.pkl for a single upright face")),
+            upscale_by_input(4.0),
+            fidelity_slider("Above 0.5 it blends the enlarged photo in; below it does nothing."),
+            prompt_input(
+                "Stands behind the tagger's tags, or alone; empty is fine beside a tagger."
+            ),
+            tile_size_input(768),
+            color_input("adain", " Without effect at fidelity 1."),
+            raw(
+                "DAPE_MODEL",
+                "dape_model",
+                optional=True,
+                tooltip="From Load DAPE: tags the photo by itself, as the authors do. Not "
+                "connected: `prompt` alone says what is in it.",
+            ),
+            transparency_input(),
+            _decode_vae(),
+            node_id="RestoreWithOSEDiff",
+        )
+
+
+class RestoreWithPiSASR(RestoreNode):
+    """PiSA-SR's one step and two dials."""
+
+    recipe = staticmethod(onestep.pisasr_recipe)
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return whole_method(
+            "Restore with PiSA-SR",
+            "Restores and enlarges a photo with PiSA-SR in one step of the network, with a dial for "
+            "the removal of damage and one for new detail. The quickest to set up: a base "
+            "checkpoint and one file of 32 MB. The whole method as one node; the template (all "
+            "nodes) shows what is inside.",
+            "one step, fast, super resolution",
+            *sockets(SD21, _onestep("pisa_sr.pkl")),
+            upscale_by_input(4.0),
+            fidelity_slider("It turns lambda_sem, from one and a half times its value to 0."),
+            prompt_input("The authors leave it empty."),
+            io.Float.Input(
+                "lambda_pix",
+                default=1.0,
+                min=0.0,
+                max=2.0,
+                step=0.01,
+                tooltip="How much damage is removed. 1 is the authors'. Higher removes more and "
+                "finally smooths too much.",
+            ),
+            io.Float.Input(
+                "lambda_sem",
+                default=1.0,
+                min=0.0,
+                max=2.0,
+                step=0.01,
+                tooltip="How much detail is drawn. 1 is the authors'. Higher draws more and "
+                "finally invents; 0 draws none. Where the two dials differ the network runs twice.",
+            ),
+            tile_size_input(768),
+            color_input("adain"),
+            *beside_the_photo(
+                "Where detail is drawn, painted on the photo; damage is removed everywhere. Not "
+                "connected: everywhere."
+            ),
+            _decode_vae(),
+            node_id="RestoreWithPiSASR",
+        )
+
+
 NODES: list[type[io.ComfyNode]] = [
+    RestoreWithPiSASR,
+    RestoreWithOSEDiff,
     RestoreWithPASD,
     RestoreWithDiffBIR,
     RestoreWithSeeSR,
