@@ -40,12 +40,6 @@ LIMITS: tuple[Limit, ...] = (
     ),
     Limit(
         "*",
-        "ModelComputeDtype ?f16",
-        "tile batch",
-        "Half precision rounds by the number of rows: 0.002 in fp16, 0.009 in bf16.",
-    ),
-    Limit(
-        "*",
         "TomePatchModel",
         "tile batch",
         "ToMe draws by chance, and for each call anew, which tokens it merges.",
