@@ -18,12 +18,15 @@ from . import workflows as descriptions
 from .blueprints import BLUEPRINTS, blueprint
 from .definitions import Definitions, host_definitions
 from .graph import Graph, Json
+from .labels import LABELS
 from .ui import ui
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "workflows"
 NOTES = ROOT / "web" / "notes" / "texts.json"
 """Every note in every language, for the front-end extension."""
+WORDS = NOTES.with_name("labels.json")
+"""The same of the widgets that Apps show."""
 SUBGRAPHS = ROOT / "subgraphs"
 """Where ComfyUI looks for a pack's blueprints."""
 
@@ -71,7 +74,7 @@ def files(definitions: Definitions) -> dict[Path, str]:
         notes[name] = graph.notes
         texts[workflow.path] = dumped(ui(graph))
         texts[FOLDER / "api" / f"{name}.json"] = dumped(graph.api())
-    texts[NOTES] = dumped(notes)
+    texts |= {NOTES: dumped(notes), WORDS: dumped(list(LABELS.values()))}
     for title, made in BLUEPRINTS.items():
         drawn = ui(build(made.workflow, definitions))
         texts[SUBGRAPHS / f"{title}.json"] = dumped(blueprint(title, drawn))

@@ -11,24 +11,43 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .definitions import Definitions, inputs_of, is_ours
+from .definitions import Definitions, Input, inputs_of, is_ours
 from .graph import Graph, Node, Slot
 
 WIDE, HIGH = 1815, 1118
-GAP, BETWEEN, BORDER, TITLE, HEADING = 10, 14, 8, 30, 36
+GAP, BETWEEN, BORDER, TITLE, HEADING = 8, 14, 8, 30, 36
 """Between nodes and groups, between columns, around the nodes of a group; of a node, of a group."""
 NARROWEST, WIDEST = 226, 350
 """Columns. Nodes 2.0 draws no node narrower than the first."""
 LONG = {"color_correction_method": 253, "resize_source": 243}
 """Widgets whose names make a column wider."""
-RESULT = 230, 720
-"""The last group's column."""
-SLOT, EDGES, BADGE, TEXT, NUMBER = 24, 26, 24, 70, 32
-ROWS = {"COMBO": 35, "STRING": 37}
-"""Heights in Nodes 2.0, which draws the taller nodes; BADGE: of a pack."""
+RESULT = 400
+"""Least width of the last group's column, which has the picture."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a look of the front end draws, in units of height."""
+
+    edges: int
+    socket: int
+    number: int
+    """Of a widget, but for those of `rows`."""
+    rows: Mapping[str, int]
+    badge: int = 0
+    """Of a pack, inside the node."""
+
+
+CANVAS = Look(14, 20, 24, {})
+NODES2 = Look(26, 24, 32, {"COMBO": 35, "STRING": 37}, badge=24)
+"""It folds advanced widgets away."""
+TEXT, BAR = 70, 32
+"""Of a text of several lines; "Show advanced inputs", which Nodes 2.0 draws below the node."""
+BARRED = {"GrowMask", "SamplerEulerAncestral"}
+"""Core's nodes that have the bar on newer hosts than the one that is drawn with."""
 FEW = 12
 """Nodes of a workflow that shows all of them whole; in larger ones those without widgets are folded."""
 FIXED = {"KSamplerSelect", "RestorationSampler", "TiledVAEEncodeExact", "TiledVAEDecodeExact"}
@@ -42,7 +61,7 @@ PICTURES = {
 """Least height of what the front end shows below the widgets."""
 
 Heights = dict[int, int]
-"""By id of the node, without its title."""
+"""What nodes take up by id, without the title, with the bar."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +100,11 @@ Block = list[Group]
 
 def arrange(graph: Graph) -> Layout:
     """ValueError where no layout can be read as opened."""
-    heights = {node.id: height(node, graph.definitions) for node in graph.nodes}
     folded = _folded(graph)
+    heights = {node.id: height(node, graph.definitions) for node in graph.nodes}
     heights |= dict.fromkeys(folded, 0)
+    bars = {node.id: BAR * _has_bar(node, graph.definitions) for node in graph.nodes}
+    heights = {number: tall + bars[number] for number, tall in heights.items()}
     note = max(note_height(text, WIDE) for text in graph.notes.values())
     top = note + GAP
     blocks = _blocks([members for _, members in graph.groups], heights, HIGH - top)
@@ -103,7 +124,8 @@ def arrange(graph: Graph) -> Layout:
             for width, members in zip(across, group.columns, strict=True):
                 under = y + HEADING
                 for node in members:
-                    boxes[node.id] = Box(left, under + TITLE, width, heights[node.id])
+                    tall = heights[node.id] - bars[node.id]
+                    boxes[node.id] = Box(left, under + TITLE, width, tall)
                     under += TITLE + heights[node.id] + GAP
                 left += width + BETWEEN
             y += group.height(heights) + GAP
@@ -178,14 +200,14 @@ def _widths(graph: Graph, blocks: list[Block]) -> list[int]:
     ]
     inner = sum(len(block[0].columns) - 1 for block in blocks)
     edges = len(blocks) * (2 * BORDER + GAP) - GAP + inner * BETWEEN
-    spare = WIDE - edges - sum(least) - RESULT[0]
+    spare = WIDE - edges - sum(least) - RESULT
     if spare < 0:
         raise ValueError(
             f"The workflow {graph.name} has {len(least) + 1} columns, too many to be read as opened. "
             "Take nodes out, or let a Restore node stand for some."
         )
     across = [min(WIDEST, each + spare // (len(least) + 1)) for each in least]
-    return [*across, min(RESULT[1], WIDE - edges - sum(across))]
+    return [*across, WIDE - edges - sum(across)]
 
 
 def _narrowest(graph: Graph, node: Node) -> int:
@@ -217,10 +239,29 @@ def height(node: Node, definitions: Definitions) -> int:
     described = inputs_of(node.kind, definitions)
     widgets = [each for each in described if each.is_widget]
     sockets = max(len(described) - len(widgets), len(definitions[node.kind].RETURN_TYPES))
-    total = EDGES + SLOT * sockets + BADGE * is_ours(definitions[node.kind])
-    for each in widgets:
-        total += TEXT if each.options.get("multiline") else ROWS.get(each.type, NUMBER)
-    return total + PICTURES.get(node.kind, 0)
+    extras = sum(_extras(each) for each in widgets)
+    plain = [each for each in widgets if not each.options.get("advanced")]
+    canvas = _tall(CANVAS, sockets, widgets) + CANVAS.number * extras
+    nodes2 = _tall(NODES2, sockets, plain) + NODES2.badge * is_ours(definitions[node.kind])
+    return max(canvas, nodes2) + PICTURES.get(node.kind, 0)
+
+
+def _tall(look: Look, sockets: int, widgets: Sequence[Input]) -> int:
+    rows = (
+        TEXT if each.options.get("multiline") else look.rows.get(each.type, look.number)
+        for each in widgets
+    )
+    return look.edges + look.socket * sockets + sum(rows)
+
+
+def _extras(widget: Input) -> int:
+    """Widgets that the front end puts below one, in the canvas."""
+    return sum(bool(widget.options.get(key)) for key in ("control_after_generate", "image_upload"))
+
+
+def _has_bar(node: Node, definitions: Definitions) -> bool:
+    described = inputs_of(node.kind, definitions)
+    return node.kind in BARRED or any(each.options.get("advanced") for each in described)
 
 
 def note_height(text: str, width: int) -> int:
@@ -230,7 +271,7 @@ def note_height(text: str, width: int) -> int:
     for block in shown.strip().split("\n\n"):
         lines = block.split("\n") if block.startswith("- ") else [block]
         rows = sum(7 + 22.5 * math.ceil(_across(line) / (width - 50)) for line in lines)
-        total += 45 if block.startswith("# ") else rows
+        total += 45 if block.startswith("# ") else rows + 8 * block.startswith("- ")
     return round(total)
 
 

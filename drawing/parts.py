@@ -37,13 +37,11 @@ def restoration(
     kind: str,
     load: Callable[[Graph], dict[str, Slot]],
     prefix: str,
-    painted: str = "transparency",
     **settings: Any,
 ) -> Node:
     """A whole workflow around a Restore node, which is given back.
 
-    load: adds the loaders, and gives what they are to the node's sockets. painted: the socket that
-    gets the photo's mask.
+    load: adds the loaders, and gives what they are to the node's sockets.
     """
     photo = photo_group(g)
     with g.group("2  Models"):
@@ -51,7 +49,7 @@ def restoration(
     with g.group("3  Restore"):
         if g.all_nodes and "fidelity" not in sockets:
             sockets["fidelity"] = fidelity_dial(g)
-        given = {"image": photo[0], painted: photo[1], **sockets}
+        given = {"image": photo[0], "transparency": photo[1], **sockets}
         done = g.restore(kind, **given, **settings)
     if not g.all_nodes:
         g.shown += [(done, name) for name in ("fidelity", "upscale_by", "prompt")]

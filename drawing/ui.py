@@ -8,6 +8,7 @@ from .. import registry
 from ..tools.shipped import graph_id
 from .definitions import inputs_of, is_ours
 from .graph import Graph, Json, Node, Slot
+from .labels import label
 from .layout import Box, arrange, height
 
 GROUP_COLORS = ("#3f789e", "#b58b2a", "#8A8", "#88A", "#a1309b", "#3f789e")
@@ -105,6 +106,8 @@ def _inputs(graph: Graph, node: Node, links: list[list[Any]]) -> tuple[list[Json
             entry["shape"] = 7
         if each.is_widget:
             entry["widget"] = {"name": each.name}
+            if said := label(graph, node, each.name):
+                entry["label"] = said
         value = values.get(each.name)
         if isinstance(value, Slot):
             kind = graph.definitions[graph.node(value.node).kind].RETURN_TYPES[value.index]

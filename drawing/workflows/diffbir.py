@@ -123,7 +123,8 @@ def face(g: Graph) -> None:
         + CHOOSE
         + files_note(g.name, V2.base, V2.control, "BSRNet.pth", "face_swinir_v1.ckpt", DETECTOR)
         + "The last file and the package `opencv-python-headless` are for finding faces. Without them: "
-        "right click on the photo, **Open in MaskEditor**, paint over each face.\n\n"
+        "right click on the photo, **Open in MaskEditor**, paint over each face, and connect MASK to "
+        f"`mask` of *{FACES}* in place of `transparency`.\n\n"
         + DIALS
         + fidelity(FACES, "It turns the control's strength, in the background and in the faces.")
         + f"- `upscale_by` in *{FACES}*: 2.\n"
@@ -140,7 +141,6 @@ def face(g: Graph) -> None:
         "RestoreFacesWithDiffBIR",
         loaders,
         "diffbir_face",
-        painted="mask",
         version=V2.version,
         upscale_by=2.0,
         tile_size=0,

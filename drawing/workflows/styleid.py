@@ -59,7 +59,7 @@ def _stylize(g: Graph, loaded: Loaded, picture: Slot, style: Slot, fidelity: Slo
     features = []
     for pixels, name in ((picture, "content"), (style, "style")):
         latent = g.add("VAEEncode", f"Encode the {name}", pixels=pixels, vae=loaded.vae)
-        inverted = g.add(
+        inverted = g.folded(
             "StyleIDInvert",
             f"Invert the {name}",
             model=loaded.model,
@@ -186,6 +186,16 @@ def ddnm_inpaint(g: Graph) -> None:
         photo = g.add("LoadImage", image="example.png")
         hole = g.add("GrowMask", "Grow the damage", mask=photo[1], expand=16, tapered_corners=True)
         known = g.add("InvertMask", "Where the photo is known", mask=hole[0])
+    with g.group("2  Model and prompt"):
+        base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
+        texts = [
+            g.add("CLIPTextEncode", title, clip=base[1], text=text)
+            for title, text in (
+                ("What the picture shows", "a photo, high quality"),
+                ("What it does not", "blurry, low quality"),
+            )
+        ]
+    with g.group("3  Fill"):
         scaled = g.add(
             "ImageScale",
             "Size to work at",
@@ -198,16 +208,6 @@ def ddnm_inpaint(g: Graph) -> None:
         ready = g.add(
             "RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64, mask=known[0]
         )
-    with g.group("2  Model and prompt"):
-        base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
-        texts = [
-            g.add("CLIPTextEncode", title, clip=base[1], text=text)
-            for title, text in (
-                ("What the picture shows", "a photo, high quality"),
-                ("What it does not", "blurry, low quality"),
-            )
-        ]
-    with g.group("3  Fill"):
         latent = g.add("VAEEncode", pixels=ready[0], vae=base[2])
         guided = g.add(
             "DDNMGuidance",
@@ -230,7 +230,7 @@ def ddnm_inpaint(g: Graph) -> None:
             seed=SEED,
             start="noise",
         )
-        sampler = g.add("SamplerEulerAncestral", eta=0.85)
+        sampler = g.folded("SamplerEulerAncestral", eta=0.85)
         result = g.add(
             "SamplerCustomAdvanced",
             noise=noise[0],
@@ -241,7 +241,7 @@ def ddnm_inpaint(g: Graph) -> None:
         )
         decoded = g.add("VAEDecode", samples=result[0], vae=base[2])
         done = g.add("RestorationFinish", image=decoded[0], info=ready[1])
-        pasted = g.add(
+        pasted = g.folded(
             "ImageCompositeMasked",
             "Only the damage is replaced",
             destination=photo[0],

@@ -35,7 +35,9 @@ DRAWN = """nodes2 => {
     const place = node => {
         const element = document.querySelector(`[data-node-id="${node.id}"]`);
         if (nodes2) {
-            const {left, top, right, bottom} = element.getBoundingClientRect();
+            const {left, top, right, bottom: end} = element.getBoundingClientRect();
+            const bars = [...element.querySelectorAll("button")];  // some hang below the node
+            const bottom = Math.max(end, ...bars.map(bar => bar.getBoundingClientRect().bottom));
             return [left - around.left, top - around.top, right - around.left, bottom - around.top]
                 .map((edge, axis) => edge / scale - offset[axis % 2]);
         }
@@ -58,9 +60,27 @@ DRAWN = """nodes2 => {
     return [...over(nodes), ...over(groups), ...across];
 }"""
 """What overlaps as it is drawn."""
+CODE = """() => {
+    const note = app.graph.nodes.find(each => each.type === "MarkdownNote");
+    const element = document.querySelector(`[data-node-id="${note.id}"] code`);
+    return getComputedStyle(element).color === getComputedStyle(element.parentElement).color;
+}"""
+"""Code in a note is written like the text around it."""
 SAVED_AND_LOADED = "() => app.loadGraphData({...app.graph.serialize(), extra: {}}, true, true)"
 """As a graph: a template that is opened over an App would be fitted into a canvas without a size."""
 RUNS = "id => app.nodeOutputs?.[id]?.images?.length"
+
+
+def labels(workflow: Workflow) -> list[str]:
+    """What its App calls the widgets that it shows."""
+    shown = json.loads(workflow.path.read_text("utf-8"))
+    nodes = {node["id"]: node["inputs"] for node in shown["nodes"]}
+    return [
+        entry["label"]
+        for number, name in shown["extra"]["linearData"]["inputs"]
+        for entry in nodes[number]
+        if entry["name"] == name
+    ]
 
 
 @dataclass
@@ -114,10 +134,10 @@ def test_it_opens_complete_and_readable(window: Window, name: str, screenshots: 
     simple = page.evaluate("() => app.graph.nodes.length") <= 12 and name != "tag_and_prompt"
     assert window.is_app == (window.newest and simple)
     if window.is_app:
-        for widget in ("fidelity", "upscale_by"):
-            page.get_by_text(widget, exact=True).locator("visible=true").first.wait_for(
-                timeout=3000
-            )
+        words = labels(SHIPPED[name])
+        assert {"Your photo", "Upscale by"} <= set(words)
+        for label in words:
+            page.get_by_text(label, exact=True).first.wait_for(timeout=3000)
         window.leave_app()
     page.wait_for_function(FITTED, timeout=5000)
     assert page.evaluate(PROBLEMS) == []
@@ -132,9 +152,10 @@ def test_it_opens_complete_and_readable(window: Window, name: str, screenshots: 
         )
         page.wait_for_timeout(300)
         page.screenshot(path=screenshots / f"{name}-nodes2.png")
-        found = page.evaluate(DRAWN, True)
+        found, readable = page.evaluate(DRAWN, True), page.evaluate(CODE)
         page.evaluate(NODES2, False)
         assert found == []
+        assert readable
     page.evaluate(SAVED_AND_LOADED)
     assert without_titles(page.evaluate(PROMPT)) == without_titles(expected)
 
@@ -174,5 +195,23 @@ def test_notes_speak_chinese_where_comfyui_does(window: Window, screenshots: Pat
         page.evaluate("workflow => app.loadGraphData(workflow)", changed)
         page.wait_for_timeout(300)
         assert page.evaluate(shown) == "mine"
+    finally:
+        page.evaluate(choose, "en")
+
+
+def test_apps_speak_chinese_where_comfyui_does(window: Window, screenshots: Path) -> None:
+    page = window.page
+    choose = "locale => app.extensionManager.setting.set('Comfy.Locale', locale)"
+    said = "() => app.graph.nodes.flatMap(each => each.inputs.map(input => input.label ?? ''))"
+    window.open(SHIPPED["diffbir_face"])
+    page.evaluate(choose, "zh")
+    try:
+        page.wait_for_function(f"() => ({said})().includes('清理人脸的网络')")
+        assert not set(labels(SHIPPED["diffbir_face"])) & set(page.evaluate(said))
+        if window.is_app:
+            for label in ("你的照片", "保真度", "放大倍数", "照片里有什么", "清理人脸的网络"):
+                page.get_by_text(label, exact=True).first.wait_for(timeout=3000)
+            page.screenshot(path=screenshots / "app-chinese.png")
+            window.leave_app()
     finally:
         page.evaluate(choose, "en")

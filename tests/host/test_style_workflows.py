@@ -123,6 +123,18 @@ def test_runs_to_an_image_of_the_promised_size(comfy, files, name: str) -> None:
     assert sorted(files) == (diffbir if name == "restore_then_style" else sd15)
 
 
+@pytest.mark.parametrize("name", ["styleid_transfer", "restore_then_style"])
+def test_a_transparent_photo_comes_back_transparent(comfy, files, name) -> None:
+    image = run(comfy, small(name, photo(comfy, faces=1), painting(comfy, 1)))
+    # Around the hole of the photo, which lies in its columns 1 to 13 and rows 4 to 20.
+    wide, high = image.shape[1] / WIDTH, image.shape[0] / HEIGHT
+    assert image.shape[2] == 4
+    assert (
+        image[round(7 * high) : round(17 * high), round(4 * wide) : round(10 * wide), 3] < 9
+    ).all()
+    assert (image[:, round(17 * wide) :, 3] > 246).all()
+
+
 def test_settings_are_the_authors(comfy, files) -> None:
     for name in ("styleid_transfer", "restore_then_style"):
         prompt = json.loads((API / f"{name}.json").read_text("utf-8"))
