@@ -7,6 +7,7 @@ noise it is handed.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from .errors import claiming_wrapper, running_node
 from .patching import unique_key
+from .report import announce
 
 Rule = Callable[[Tensor, Tensor], Tensor]
 SAME = 1e-3
@@ -113,7 +115,18 @@ def _checked_run(
             f"the latent is empty, but {sampling.title} begins with the photo and not with noise. "
             "Connect VAE Encode of the photo, not Empty Latent Image."
         )
+    _tell_of_guidance(getattr(executor.class_obj, "cfg", 1.0), sampling)
     return executor(noise, latent_image, sampler, sigmas, *more, **named)
+
+
+def _tell_of_guidance(cfg: float, sampling: OneStepSampling) -> None:
+    """What was asked for is done, but it is not the method's, and costs a second evaluation."""
+    if cfg != 1:
+        text = (
+            f"{sampling.title} was trained to restore without guidance, and cfg is {cfg:g}: colors "
+            "and contrast will be exaggerated. Set cfg to 1."
+        )
+        announce(text, level=logging.WARNING)
 
 
 def _check_sigmas(sigmas: Tensor, sampling: OneStepSampling) -> None:
@@ -156,11 +169,16 @@ def _checked_end(node: str) -> Callable[..., Tensor]:
             return args["denoised"]
 
         options = create_model_options_clone(extra_args["model_options"])
+        if denoise_mask is not None and "denoise_mask_function" in options:
+            raise ValueError(
+                "another node widens the mask from step to step (Differential Diffusion), and there "
+                "is one step. Take that node out: a soft mask blends without it."
+            )
         set_model_options_post_cfg_function(options, listen)
         heard = {**extra_args, "model_options": options}
         rest = (noise, latent_image, denoise_mask, disable_pbar)
         result = executor(model_wrap, sigmas, heard, callback, *rest)
-        if not answers or not _agrees(result, answers[0], denoise_mask):
+        if not answers or not _agrees(result, answers[0], latent_image, denoise_mask):
             raise ValueError(
                 "this sampler does not end at noise level 0 when it has one step, so its picture "
                 f"is not the restored one ({node} gives the model one step). {HOW}; dpm_fast, "
@@ -171,9 +189,11 @@ def _checked_end(node: str) -> Callable[..., Tensor]:
     return run
 
 
-def _agrees(result: Tensor, answer: Tensor, mask: Tensor | None) -> bool:
-    """Whether a sampler gave the answer back, where the mask lets it."""
-    difference = (result - answer.to(result)).abs()
-    if mask is not None:
-        difference = difference * (mask == 1)
-    return bool(difference.max() <= SAME * answer.abs().max().to(result).clamp(min=1e-6))
+def _agrees(
+    result: Tensor, answer: Tensor, latent_image: Tensor | None, mask: Tensor | None
+) -> bool:
+    """Whether a sampler gave the answer back, laid over the photo's latent by the mask."""
+    if mask is not None and latent_image is not None:
+        answer = torch.lerp(latent_image.to(answer), answer, mask.to(answer))
+    answer = answer.to(result)
+    return bool((result - answer).abs().max() <= SAME * answer.abs().max().clamp(min=1e-6))

@@ -32,6 +32,7 @@ from ..common.schedule import (
     timesteps_at,
 )
 from .errors import claiming, running_node
+from .one_step import OneStepSampling
 
 PercentRange = tuple[float, float]
 LatentDict = dict[str, Any]
@@ -58,6 +59,13 @@ def training_table(model_sampling: Any) -> Tensor:
     of them. ValueError for everything else, with the same sentence wherever we are asked.
     """
     table = _known_table(model_sampling)
+    if table is None and isinstance(model_sampling, OneStepSampling):
+        title = model_sampling.title
+        raise ValueError(
+            f"This model carries {title}, which restores in one step by a rule of its own: it has no "
+            "noise levels for another method to work at. Connect the MODEL from before the node that "
+            f"applies {title}, or take this node out."
+        )
     if table is None:
         kinds = type(model_sampling).__mro__[1:]
         schedule = kinds[0].__name__
