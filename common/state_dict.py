@@ -131,7 +131,8 @@ def describe(keys: Iterable[str], signatures: Sequence[Signature] = GENERIC) -> 
 def unwrapped(contents: object) -> StateDict:
     """The tensors of a checkpoint, out of its wrapping and under the names that they had before
     PyTorch's wrappers (`module.`, `_orig_mod.`) were around the network or parts of it. A file of
-    tables gives all of their tensors, under the table's name and a dot."""
+    tables, beside which there may be some more tensors, gives all of theirs under the table's name
+    and a dot."""
     for _ in range(MAX_WRAPPINGS):
         if not isinstance(contents, Mapping):
             return {}
@@ -141,9 +142,9 @@ def unwrapped(contents: object) -> StateDict:
         contents = contents[inside]
     assert isinstance(contents, Mapping)
     weights = _tensors(contents)
-    if not weights:  # several tables under names of their own
-        tables = {str(name): _tensors(each) for name, each in contents.items()}
-        weights = {
+    tables = {str(name): found for name, each in contents.items() if (found := _tensors(each))}
+    if not weights or len(tables) > 1:
+        weights |= {
             f"{name}.{k}": value for name, each in tables.items() for k, value in each.items()
         }
     bare = {_bare(key): value for key, value in weights.items()}

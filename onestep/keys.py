@@ -4,6 +4,7 @@ layers of the base in diffusers' form."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -138,13 +139,14 @@ def layout(kind: Kind, ranks: Mapping[tuple[str, str], int], config: OneStepConf
 
 
 def _ranks(weights: StateDict) -> dict[tuple[str, str], int]:
-    """The ranks of a file's tables, from the first layer of each. CheckpointError without one."""
-    ranks: dict[tuple[str, str], int] = {}
-    for table, layer in ((UNET, "conv_in"), (VAE, "encoder.conv_in")):
-        for behind in ("", "_pix", "_sem"):
-            first = weights.get(f"{table}{layer}.lora_A.default_encoder{behind}.weight")
-            ranks[table, behind] = first.shape[0] if first is not None and first.ndim else 0
-    return ranks
+    """The rank of most of a table's adapters, by what stands behind their names; 0 without any."""
+    found: dict[tuple[str, str], Counter[int]] = {}
+    for key, value in weights.items():
+        if (match := _adapter(key)) and match["side"] == "A" and value.ndim:
+            place = f"{key.partition('.')[0]}.", f"_{match['set']}" if match["set"] else ""
+            found.setdefault(place, Counter())[value.shape[0]] += 1
+    ranks: dict[tuple[str, str], int] = dict.fromkeys(RANKS.values(), 0)
+    return ranks | {place: counts.most_common(1)[0][0] for place, counts in found.items()}
 
 
 def read(contents: object, file: str = "The file", config: OneStepConfig = SD2) -> OneStepWeights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,13 @@ def manifest(name: str, group: str | None = None) -> dict[str, Tensor]:
         if group in (None, each)
         for key, (shape, kind) in entries.items()
     }
+
+
+def pickled_tables(name: str) -> dict[str, Any]:
+    """What a published pickle of several tables holds, entries beside the tables included."""
+    data = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+    tables = {each: manifest(name, each) for each in data["groups"] if each.startswith("state_")}
+    return {**data["entries"], **tables}
 
 
 def shapes(weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from restoration.common.state_dict import CheckpointError
-from restoration.tests.tools.weights.published import GOLDEN, manifest
+from restoration.common.state_dict import CheckpointError, unwrapped
+from restoration.tests.tools.weights.published import GOLDEN, manifest, pickled_tables
 from restoration.tools.weights.known import identify
 
 PUBLISHED = {
@@ -37,6 +37,8 @@ PUBLISHED = {
     "seesr/manifest_seesr_controlnet": ("seesr", "seesr", "control network"),
     "seesr/manifest_ram_swin_large_14m": ("seesr", "ram_swin_large_14m", "whole"),
     "seesr/manifest_dape_lora": ("seesr", "DAPE", "whole"),
+    "osediff/manifest_osediff": ("onestep", "osediff", "whole"),
+    "pisasr/manifest_pisa_sr": ("onestep", "pisasr", "whole"),
 }
 
 
@@ -46,6 +48,8 @@ def test_every_manifest_of_weights_is_tried() -> None:
 
 
 def contents(name: str) -> dict[str, Tensor]:
+    if name.startswith(("osediff", "pisasr")):
+        return unwrapped(pickled_tables(name))
     weights = manifest(name)
     if "swinir" in name or "scunet" in name or "bsrnet" in name or "dape" in name:
         # These are looked into; zeros of one element, repeated, take no memory.
@@ -62,12 +66,15 @@ def test_published_files_are_named_and_whole(name, expected) -> None:
     assert found.folder == folders.get(found.method, "restoration")
 
 
+LOST = (".bias", "lora_A", "lora_B", "lora_B.default_others_sem.weight")
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_missing_weight_is_noticed(name) -> None:
     weights = contents(name)
     used = sorted(identify(weights, "x").weights)
     # RAM's decoder has two names, the full file a prefix: take a key that all three have.
-    lost = next(key for key in reversed(used) if key.endswith((".bias", "lora_A", "lora_B")))
+    lost = next(key for key in reversed(used) if key.endswith(LOST))
     kept = {k: v for k, v in weights.items() if k.removeprefix("control_model.") != lost}
     assert len(kept) == len(weights) - 1
     found = identify(kept, "x")
