@@ -9,6 +9,7 @@ from .keys import EXPECTED, OSEDIFF_PAGE, PISASR_PAGE, UNET, VAE, recognize
 from .prompts import PROMPTS
 
 RAW = "https://raw.githubusercontent.com/cswry/OSEDiff/main/preset/models"
+PISASR_DRIVE = "https://drive.google.com/drive/folders/1oLetijWNd59xwJE5oU-eXylQBifxWdss"
 S3DIFF = "state_dict_unet_de_mlp."
 
 METHOD = Method(
@@ -22,12 +23,12 @@ METHOD = Method(
         ),
         WeightFile(
             "pisa_sr.pkl",
-            PISASR_PAGE,
+            PISASR_DRIVE,
             "restoration",
             32_400_000,
             "Apache-2.0 by its README; the LICENSE file that it names is missing",
-            how=f"Its authors publish it on Google Drive and Baidu: open {PISASR_PAGE}, follow the "
-            "link of the pretrained model and take pisa_sr.pkl.",
+            how=f"Its authors publish it on Google Drive and Baidu: open {PISASR_DRIVE} in a browser, "
+            f"or follow the links at {PISASR_PAGE}, and take pisa_sr.pkl.",
         ),
     ),
     usual=(SD21.name, "pisa_sr.pkl"),

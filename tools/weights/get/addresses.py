@@ -89,12 +89,17 @@ class HubFile:
 
 
 def drive_id(file: WeightFile) -> str:
-    """By what Google Drive knows a file; empty: it lies elsewhere."""
+    """By what Google Drive knows a file, or the folder that it is in; empty: it lies elsewhere."""
     parts = urlsplit(file.url)
     if parts.hostname != DRIVE:
         return ""
-    match = re.search(r"/d/([\w-]+)|[?&]id=([\w-]+)", file.url)
+    match = re.search(r"/(?:d|folders)/([\w-]+)|[?&]id=([\w-]+)", file.url)
     return next(filter(None, match.groups()), "") if match else ""
+
+
+def in_drive_folder(file: WeightFile) -> bool:
+    """Whether Google Drive is asked for the folder first, and then for the file of this name."""
+    return bool(drive_id(file)) and "/folders/" in urlsplit(file.url).path
 
 
 def host_of(url: str) -> str:

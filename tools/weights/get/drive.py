@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ....common.method import WeightFile
-from .addresses import drive_id
+from .addresses import drive_id, in_drive_folder
 from .errors import RefusedError
 from .part import Part, disk
 
@@ -23,12 +24,25 @@ def download_from_drive(file: WeightFile, part: Part) -> None:
         ) from None
     came = part.path.with_suffix(".drive")
     try:
+        known = _in_folder(gdown, file) if in_drive_folder(file) else drive_id(file)
         found = gdown.download(
-            id=drive_id(file), output=str(came), resume=True, quiet=not sys.stderr.isatty()
+            id=known, output=str(came), resume=True, quiet=not sys.stderr.isatty()
         )
+    except RefusedError:
+        raise
     except Exception as error:  # which ones, changes with its versions
         raise RefusedError(f"gdown does not bring {file.name} ({error}). {file.how}") from error
     if not found:
         raise RefusedError(f"gdown does not bring {file.name}. {file.how}")
     with disk(part.path):
         part.take(Path(found), "")
+
+
+def _in_folder(gdown: Any, file: WeightFile) -> str:
+    """By what Google Drive knows the file of this name in a folder. RefusedError where there is
+    none."""
+    name = PurePosixPath(file.name).name
+    for each in gdown.download_folder(id=drive_id(file), skip_download=True, quiet=True) or ():
+        if PurePosixPath(each.path).name == name:
+            return each.id
+    raise RefusedError(f"The folder on Google Drive holds no {name} any more. {file.how}")

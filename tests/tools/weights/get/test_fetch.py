@@ -270,6 +270,21 @@ def test_google_drive_is_asked_through_gdown_or_by_hand(run, weights, monkeypatc
     monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=download))
     assert run(file) == weights
     run.target.unlink()
+
+    names: list[str] = []
+
+    def folder(id: str, skip_download: bool, **_: object) -> list[types.SimpleNamespace]:
+        assert id == "xyz" and skip_download
+        return [types.SimpleNamespace(id="abc-1", path=f"f/{name}") for name in names]
+
+    both = types.SimpleNamespace(download=download, download_folder=folder)
+    monkeypatch.setitem(sys.modules, "gdown", both)
+    inside = of("https://drive.google.com/drive/folders/xyz?usp=drive_link", how="By hand.")
+    with pytest.raises(FetchError, match=r"holds no v2\.pth any more\. By hand\."):
+        run(inside)
+    names += ["other.pth", NAME]
+    assert run(inside) == weights
+    run.target.unlink()
     page = of("https://example.com/page", how="Ask there.", mirror=f"{server.url}/a")
     server.paths["/a"] = Served(weights)
     assert run(page) == weights and "Ask there." in " ".join(run.said)
