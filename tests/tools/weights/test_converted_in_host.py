@@ -170,3 +170,16 @@ def test_load_diffbir_controlnet_takes_wrapped_keys_and_refuses_what_is_not_fini
     words = r"v2.pth is not .*1 of \d+ weights are not finite \(first: zero_convs.0.0.bias\)"
     with pytest.raises(CheckpointError, match=words):
         load_diffbir_control("v2.pth", tiny.DIFFBIR)
+
+
+def test_load_checkpoint_opens_none_without_its_unet(models) -> None:
+    """So `--slim` cannot keep of a base what SeeSR reads: text encoder and VAE."""
+    from comfy.sd import load_checkpoint_guess_config
+
+    weights = {
+        "cond_stage_model.model.ln_final.weight": torch.ones(1024),
+        "first_stage_model.decoder.conv_in.weight": torch.ones(512, 4, 3, 3),
+    }
+    torch.save({"state_dict": weights}, models / "slim.ckpt")
+    with pytest.raises(RuntimeError, match="Could not detect model type"):
+        load_checkpoint_guess_config(str(models / "slim.ckpt"))

@@ -27,6 +27,10 @@ from .probe import checked, checked_page
 
 AT_ONCE = 8
 """Addresses that are asked at the same time."""
+WHOLE = (
+    "Base checkpoints stay whole, for SeeSR too, which reads their text encoder and VAE alone: Load "
+    "Checkpoint opens none without its UNet, and other methods take the same file."
+)
 
 
 def _say(*lines: str) -> None:
@@ -52,6 +56,8 @@ def get_command(options: argparse.Namespace) -> int:
     for choice in choices:
         _say(f"{choice.title}: {counted(len(choice.files))}, {choice.total}", *_if(choice.more))
     _say(*wanted.lines)
+    if options.slim and any(each.file.folder == "checkpoints" for each in wanted.missing):
+        _say(WHOLE)
     if shortage := wanted.shortage():
         _complain(shortage)
         return 1

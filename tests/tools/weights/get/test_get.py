@@ -58,6 +58,16 @@ def test_a_dry_run_asks_nobody_and_says_the_total(get, server, capsys) -> None:
     assert "withdrew it in November 2025" in said and not server.asked
 
 
+def test_slim_says_that_a_base_stays_whole_where_one_is_to_come(get, capsys) -> None:
+    for words, said in (
+        (["seesr", "--slim"], True),
+        (["seesr"], False),
+        (["v2.pth", "--slim"], False),
+    ):
+        assert get(*words, "--dry-run") == 0
+        assert ("Base checkpoints stay whole" in capsys.readouterr().out) == said
+
+
 def test_it_goes_where_extra_model_paths_say_first(get, comfyui, server, weights) -> None:
     other = comfyui.parent / "other"
     text = f"x:\n  base_path: {other}\n  is_default: true\n  controlnet: nets\n"
