@@ -196,6 +196,24 @@ def test_errors_inside_name_the_node_and_what_is_in_it(comfy, workflow, tiny, mo
         run(comfy, prompt)
 
 
+def test_an_error_of_a_core_node_inside_is_told_at_the_restore_node(
+    comfy, workflow, monkeypatch
+) -> None:
+    """By the host: it gives the node on the canvas, which the front end marks and names."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("Allocation on device")
+
+    monkeypatch.setattr(comfy.nodes.VAEDecode, "decode", fail)
+    prompt, _ = workflow("pasd_upscale")
+    with pytest.raises(RuntimeError) as raised:
+        run(comfy, prompt)
+    (number,) = (n for n, each in prompt.items() if each["class_type"] == "RestoreWithPASD")
+    told = str(raised.value)
+    assert f"'node_id': '{number}', 'node_type': 'RestoreWithPASD'" in told
+    assert "Allocation on device" in told
+
+
 def test_a_tile_that_is_too_small_is_refused_by_name(comfy, workflow) -> None:
     prompt, inputs = workflow("pasd_upscale", tile_size=64)
     with pytest.raises(AssertionError, match="`tile_size` is 64; tiles need at least 256"):
