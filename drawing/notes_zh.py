@@ -52,12 +52,13 @@ def speed(node: str) -> str:
     return f"- 速度 `speed`，{node}：*fast* 用不到一半的时间。\n"
 
 
-def opened(method: str) -> str:
-    """The note of a workflow that shows what is inside a Restore node."""
+def opened(method: str, title: str = "Restore a photo with") -> str:
+    """The note of a workflow that shows what is inside a Restore node. title: of the workflow with that
+    node, without the method."""
     return (
         f"# 用 {method} 修复照片：所有节点\n\n这就是“用 {method} 修复”节点里面的内容，设置相同：可以拆开、修改、"
         "另存为自己的工作流。“保真度旋钮”（Fidelity Dial）一次调节所有的保真度 `fidelity`。文件和参数的说明在模板 "
-        f"**Restore a photo with {method}** 里。\n"
+        f"**{title} {method}** 里。\n"
     )
 
 
@@ -79,6 +80,14 @@ TAGGER = ("ram_swin_large_14m.pth", "DAPE.pth")
 SEESR_FILES = (*_networks("seesr"), *TAGGER)
 SEESR_FOLDERS = "请保留文件夹，因为有两个文件同名；它们来自作者链接的一个镜像。"
 SEESR_DIAL = fidelity(SEESR, "它调节 SeeSR 的强度。")
+PISASR = "“用 PiSA-SR 修复”（Restore with PiSA-SR）"
+PISASR_FILES = (SD21.name, "pisa_sr.pkl")
+PISASR_DRIVE = (
+    "作者只在 Google Drive 上发布 pisa_sr.pkl：装了 `gdown`，命令会自己下载；没有时会告诉你点哪里。"
+)
+PISASR_DIAL = fidelity(PISASR, "它调节 `lambda_sem`。")
+OSEDIFF = "“用 OSEDiff 修复”（Restore with OSEDiff）"
+ONE_STEP = "Restore a photo in one step with"
 STYLE_DIAL = (
     "- 保真度 `fidelity`，{dial}：0.5 是作者的设置。越低风格越强，越高越保持内容。它调节“应用 StyleID”"
     "（Apply StyleID）的 `gamma`。\n"
@@ -320,5 +329,52 @@ NOTES = {
         "- 高度 `height`，*Size to work at*：512。破损处按这个尺寸画好再放大；周围的照片保留自己的像素。\n\n"
         "这里的投影作用于 Latent，不花时间。一个 Latent 单元宽 8 像素：比它更细的内容会连同四周一起重画。\n"
     ),
+    "pisasr_upscale": (
+        "# PiSA-SR：一步修复并放大 4 倍\n\n网络只运行一次，而不是五十次或一百次；用普通的 Stable Diffusion 2.1 加一个小"
+        "文件。两个旋钮：去掉多少损伤，画出多少细节。设置与作者相同。\n"
+        + CHOOSE
+        + files_note("pisasr_upscale", *PISASR_FILES, more=PISASR_DRIVE)
+        + DIALS
+        + PISASR_DIAL
+        + f"- 语义强度 `lambda_sem`，{PISASR}：1。越大细节越多，0 不画细节。\n"
+        f"- 像素强度 `lambda_pix`，{PISASR}：1。越大去掉的损伤越多，最后会过头。\n"
+    ),
+    "pisasr_upscale_4k_tiled": (
+        "# PiSA-SR：一步分块放大到 4K\n\n约 1024 像素的照片变成 4096：网络把每个分块看一次，再按作者的方式融合。大部分时间"
+        "花在 VAE 上；它的分块不留痕迹。\n"
+        + CHOOSE
+        + files_note("pisasr_upscale_4k_tiled", *PISASR_FILES, more=PISASR_DRIVE)
+        + DIALS
+        + PISASR_DIAL
+        + tiles(PISASR, 768)
+        + f"- 解码 VAE `decode_vae`，{PISASR}：从“加载VAE”接入 TAESD，更快，也更柔和。\n"
+    ),
+    "osediff_upscale": (
+        "# OSEDiff：一步修复并放大 4 倍\n\n网络只运行一次，并且知道照片里有什么：SeeSR 的标签器先看一遍，你自己的话可以"
+        "接在标签后面。不用标签器（删掉“加载 DAPE（标签器）”）时，只靠你自己的话也行。设置与作者相同。\n"
+        + CHOOSE
+        + files_note("osediff_upscale", SD21.name, "osediff.pkl", *TAGGER)
+        + DIALS
+        + prompt(OSEDIFF, "写出照片里有什么；有标签器时可以留空")
+        + f"- 保真度 `fidelity`，{OSEDIFF}：0.5 是作者的设置。更高则混入放大的照片；更低在这里不起作用。\n"
+        + upscale(OSEDIFF, "4")
+    ),
+    "osediff_face": (
+        "# OSEDiff：一步修复照片中的人脸\n\n把每张人脸裁成 512x512 的端正方形图，用 OSEDiff 的人脸权重修复，再以柔和的"
+        "边缘贴回。照片的其余部分不变。没有人脸的照片原样通过。\n"
+        + CHOOSE
+        + files_note(
+            "osediff_face", SD21.name, "osediff_face.pkl", "face_detection_yunet_2023mar.onnx"
+        )
+        + "最后一个文件和软件包 `opencv-python-headless` 用来找人脸。没有它们时：右键点击照片，"
+        + MASK_EDITOR
+        + "，把每张脸涂上，再把 MASK 接到“裁剪人脸”（Crop Faces）的遮罩 `mask`。\n\n"
+        + DIALS
+        + f"- 保真度 `fidelity`，{OSEDIFF}：0.5 是作者的设置。更高则混入照片里原来的脸。\n"
+        + prompt(OSEDIFF, "写出脸的样子，例如：old man, glasses")
+        + "- 置信度 `confidence`，“裁剪人脸”（Crop Faces）：越低找到的脸越多。\n"
+    ),
+    "pisasr_all_nodes": opened("PiSA-SR", ONE_STEP),
+    "osediff_all_nodes": opened("OSEDiff", ONE_STEP),
 }
 """Workflow: what its Chinese note says."""

@@ -157,6 +157,30 @@ CARDS = {
         "SeeSR", "To 4K in tiles", "tags for every tile > tiles of 768",
         lambda: gridded(photo("chelsea")),
     ),
+    "pisasr_upscale": Card(
+        "PiSA-SR", "Upscale x4 in one step", "SD 2.1 + 32 MB > 1 step > two dials",
+        lambda: damaged(photo("coffee", CUP), seed=12),
+    ),
+    "pisasr_upscale_4k_tiled": Card(
+        "PiSA-SR", "To 4K in one step", "SD 2.1 + 32 MB > tiles of 768 > 4096 pixels",
+        lambda: gridded(photo("rocket")),
+    ),
+    "osediff_upscale": Card(
+        "OSEDiff", "Upscale x4 in one step", "DAPE tags > SD 2.1 + 18 MB > 1 step",
+        lambda: damaged(photo("chelsea", CAT), seed=14),
+    ),
+    "osediff_face": Card(
+        "OSEDiff", "Faces in one step", "crop faces > 1 step > paste back",
+        lambda: damaged(photo("astronaut", FACE), seed=8),
+    ),
+    "pisasr_all_nodes": Card(
+        "PiSA-SR", "All nodes", "what Restore with PiSA-SR is made of",
+        lambda: damaged(photo("coffee", CUP), seed=12),
+    ),
+    "osediff_all_nodes": Card(
+        "OSEDiff", "All nodes", "what Restore with OSEDiff is made of",
+        lambda: damaged(photo("chelsea", CAT), seed=14),
+    ),
     "tag_and_prompt": Card(
         "SeeSR", "Tag a degraded photo", "DAPE > tags > prompt",
         lambda: damaged(photo("camera"), seed=3),

@@ -102,6 +102,7 @@ class OSEDiffApply(CheckedNode):
                 ),
                 io.Float.Input(
                     "strength",
+                    display_name="adapter strength",
                     default=1.0,
                     min=0.0,
                     max=2.0,
@@ -112,6 +113,7 @@ class OSEDiffApply(CheckedNode):
                 ),
                 io.Float.Input(
                     "vae_strength",
+                    display_name="adapter strength in the VAE",
                     default=1.0,
                     min=0.0,
                     max=2.0,
@@ -226,7 +228,7 @@ class OneStepSigmas(CheckedNode):
     def define_schema(cls) -> io.Schema:
         return schema(
             node_id="OneStepSigmas",
-            display_name="One-Step Sigmas",
+            display_name="One-Step Scheduler",
             category=CATEGORY,
             description="The single step of Apply OSEDiff or Apply PiSA-SR, for SamplerCustomAdvanced "
             "and the other samplers that take SIGMAS. KSampler needs no such node.",

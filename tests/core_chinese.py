@@ -23,6 +23,7 @@ NODES = {
     "GrowMask": "扩展遮罩",
     "ImageCompare": "图像对比",
     "InvertMask": "反转遮罩",
+    "KSampler": "K采样器",
     "KSamplerAdvanced": "K采样器（高级）",
     "KSamplerSelect": "K采样器选择",
     "LoadImage": "加载图像",
@@ -41,6 +42,7 @@ NODES = {
     "VAEDecodeTiled": "VAE解码（分块）",
     "VAEEncode": "VAE编码",
     "VAEEncodeTiled": "VAE编码分块）",
+    "VAELoader": "加载VAE",
 }
 """Display names of core's nodes that our help, tooltips and notes refer to."""
 

@@ -176,10 +176,12 @@ def test_no_page_names_a_workflow_by_a_file_that_is_gone() -> None:
 
 NODE = re.compile(
     r"\b(?:Load|Apply|Prepare|Finish|Remove|Tag|Crop|Paste|Degrade|Tiled|Restoration|LR|Latent|DDIM|"
-    r"DDNM|Wavelet|AdaIN|Fidelity)(?: (?:Like|The|[A-Z][A-Za-z]+))+"
+    r"DDNM|Wavelet|AdaIN|Fidelity)(?: (?:Like|The|[A-Z][A-Za-z]+(?:-[A-Z]+)?))+"
 )
 """What is written like a node of ours or a loader of core."""
-OTHERS = ("Load Image", "Load Checkpoint", "Load Upscale Model", "Load ControlNet Model")
+OTHERS = (
+    "Load Image", "Load Checkpoint", "Load Upscale Model", "Load ControlNet Model", "Load VAE",
+)  # fmt: skip
 """Nodes of core that pages name."""
 
 

@@ -13,6 +13,8 @@ from ..build import workflows
 from .look import WIDTH
 from .studio import Studio
 
+LEAST_HEIGHT = 104
+"""Of a picture: lower ones look like a line."""
 ARRANGE = Path(__file__).with_name("arrange.js")
 
 
@@ -26,5 +28,5 @@ def in_graph(studio: Studio, kind: str, workflow: str) -> Image.Image:
     if scale < 0.9:
         raise SystemExit(f"{kind} would be drawn at {scale:.2f} of its size, too small to read.")
     studio.page.wait_for_timeout(700)
-    clip = {"x": left, "y": top, "width": WIDTH, "height": height}
+    clip = {"x": left, "y": top, "width": WIDTH, "height": max(height, LEAST_HEIGHT)}
     return Image.open(io.BytesIO(studio.page.screenshot(clip=clip))).convert("RGB")

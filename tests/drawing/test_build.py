@@ -24,7 +24,7 @@ def test_the_one_that_needs_nothing_is_listed_first_and_titles_are_names_of_file
     assert min(titles, key=lambda name: titles[name]) == "quick_restore"
     assert len(set(titles.values())) == len(titles)
     for title in titles.values():
-        assert re.fullmatch(r"[1-9] [A-Z][\w ,.()]+[\w)]", title), title
+        assert re.fullmatch(r"[1-9] [A-Z][\w ,.()-]+[\w)]", title), title
 
 
 def test_a_new_file_in_the_folder_is_enough(tmp_path: Path, monkeypatch) -> None:
