@@ -9,6 +9,8 @@ LABELS = {
     "fidelity": {"en": "Fidelity", "zh": "保真度"},
     "upscale_by": {"en": "Upscale by", "zh": "放大倍数"},
     "prompt": {"en": "What the photo shows", "zh": "照片里有什么"},
+    "lambda_pix": {"en": "Remove damage", "zh": "去除损伤"},
+    "lambda_sem": {"en": "Draw detail", "zh": "画出细节"},
     "ckpt_name": {"en": "Base model", "zh": "基础模型"},
     "unet_name": {"en": "Drawing network", "zh": "绘制网络"},
     "control_net_name": {"en": "Control network", "zh": "控制网络"},

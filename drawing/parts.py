@@ -37,11 +37,13 @@ def restoration(
     kind: str,
     load: Callable[[Graph], dict[str, Slot]],
     prefix: str,
+    dials: tuple[str, ...] = ("fidelity", "upscale_by", "prompt"),
     **settings: Any,
 ) -> Node:
     """A whole workflow around a Restore node, which is given back.
 
-    load: adds the loaders, and gives what they are to the node's sockets.
+    load: adds the loaders, and gives what they are to the node's sockets. dials: widgets of the
+    Restore node that an App shows.
     """
     photo = photo_group(g)
     with g.group("2  Models"):
@@ -52,7 +54,7 @@ def restoration(
         given = {"image": photo[0], "transparency": photo[1], **sockets}
         done = g.restore(kind, **given, **settings)
     if not g.all_nodes:
-        g.shown += [(done, name) for name in ("fidelity", "upscale_by", "prompt")]
+        g.shown += [(done, name) for name in dials]
         g.shown += [(n, name) for n in g.nodes for name, v in n.inputs.items() if v in n.models]
     before_and_after(g, 4, photo[0], done[0], prefix)
     return done

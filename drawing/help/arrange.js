@@ -9,7 +9,7 @@ async ([workflow, kind, width, left, top]) => {
         graph.add(node);
         const links = graph.nodes.flatMap(each => each.inputs.map((input, slot) => [each, input, slot]));
         for (const [slot, input] of node.inputs.entries()) {
-            const alike = links.find(([each, other, at]) => each !== node
+            const alike = links.findLast(([each, other, at]) => each !== node
                 && other.name === input.name && other.type === input.type && each.getInputNode(at));
             const link = alike && graph.getLink(alike[1].link);
             if (link) graph.getNodeById(link.origin_id).connect(link.origin_slot, node, slot);

@@ -27,6 +27,12 @@ def load(g: Graph, file: str) -> dict[str, Slot]:
     return sockets
 
 
+def _pisasr(g: Graph, prefix: str, tile_size: int) -> None:
+    dials = ("fidelity", "upscale_by", "lambda_sem", "lambda_pix")  # the authors have no prompt
+    kind = "RestoreWithPiSASR"
+    restoration(g, kind, lambda g: load(g, PISASR), prefix, dials, tile_size=tile_size)
+
+
 def pisasr(g: Graph) -> None:
     g.note = (
         "# PiSA-SR: restore and enlarge x4 in one step\n\nOne run of the network instead of fifty or "
@@ -41,7 +47,7 @@ def pisasr(g: Graph) -> None:
     )
     if g.all_nodes:
         g.note = opened("Restore a photo in one step with PiSA-SR")
-    restoration(g, "RestoreWithPiSASR", lambda g: load(g, PISASR), "pisasr", tile_size=0)
+    _pisasr(g, "pisasr", tile_size=0)
 
 
 def pisasr_4k_tiled(g: Graph) -> None:
@@ -56,7 +62,7 @@ def pisasr_4k_tiled(g: Graph) -> None:
         + TILES.format(node=PISASR_NODE, size=768)
         + f"- `decode_vae` of *{PISASR_NODE}*: connect TAESD from *Load VAE* for a fast, softer look.\n"
     )
-    restoration(g, "RestoreWithPiSASR", lambda g: load(g, PISASR), "pisasr_4k", tile_size=768)
+    _pisasr(g, "pisasr_4k", tile_size=768)
 
 
 def osediff(g: Graph) -> None:
