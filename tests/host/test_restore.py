@@ -36,6 +36,8 @@ WORKFLOWS = (
     "pasd_upscale",
     "pasd_colorization",
     "seesr_upscale",
+    "osediff_upscale",
+    "pisasr_upscale",
 )
 """Those with a Restore node of each kind."""
 
@@ -50,13 +52,16 @@ def workflow(comfy, tiny, monkeypatch):
     """Gives shipped workflows in two steps on a small picture; the Restore node's inputs are
     given beside them."""
     from restoration.diffbir import recipe as diffbir
+    from restoration.nodes.restore import NODES
+    from restoration.onestep import recipe as onestep
     from restoration.pasd import recipe as pasd
     from restoration.seesr import recipe as seesr
 
-    monkeypatch.setattr(diffbir, "MIN_SIDE", 64)
-    monkeypatch.setattr(seesr, "MIN_SIDE", 64)
+    for recipe in (diffbir, onestep, seesr):
+        monkeypatch.setattr(recipe, "MIN_SIDE", 64)
     for version in pasd.VERSIONS.values():
         monkeypatch.setitem(vars(version), "min_side", 64)
+    kinds = {each.define_schema().node_id: each for each in NODES}
     which: list[str] = []
 
     def base() -> Any:
@@ -69,7 +74,9 @@ def workflow(comfy, tiny, monkeypatch):
         (node,) = (n for n in prompt.values() if n["class_type"].startswith("Restore"))
         if "face" in name and not picture:  # painted by hand
             node["inputs"]["mask"] = node["inputs"].pop("transparency")
-        node["inputs"] |= {"steps": 2, "upscale_by": 1.0, **inputs}
+        known = {part.id for part in kinds[node["class_type"]].define_schema().inputs}
+        wanted = {"steps": 2, "upscale_by": 1.0, **inputs}
+        node["inputs"] |= {key: value for key, value in wanted.items() if key in known}
         return prompt, node["inputs"]
 
     with replaced_loaders(comfy, loaders_of(tiny, base)):
@@ -159,6 +166,19 @@ def test_a_transparent_photo_comes_back_transparent(comfy, workflow, name) -> No
     image = run(comfy, prompt)
     assert image.shape == (HEIGHT, WIDTH, 4)
     assert (image[:6, :, 3] == 0).all() and (image[10:, :, 3] == 255).all()
+
+
+def test_the_faces_of_a_photo_are_restored_in_one_step_and_nothing_else(comfy, workflow) -> None:
+    prompt, _ = workflow("osediff_face", photo(comfy, 1))
+    (size,) = (n["inputs"] for n in prompt.values() if n["class_type"] == "RestorationPrepare")
+    (crop,) = (n["inputs"] for n in prompt.values() if n["class_type"] == "RestorationFaceCrop")
+    crop["mask"] = size.pop("transparency")  # the face, painted by hand
+    size["min_side"] = 1
+    restored = run(comfy, prompt).astype(int)
+    folder = comfy.folder_paths.get_input_directory()
+    before = np.asarray(Image.open(f"{folder}/photo_1.png").convert("RGB")).astype(int)
+    changed = np.abs(restored - before).max(-1) > 1
+    assert changed[6:18, 4:10].all() and not changed[:, 20:].any()
 
 
 def test_only_the_painted_part_is_restored(comfy, workflow) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from restoration.tests.golden import seeded
 from restoration.tests.golden.runners_diffbir import control_config
-from restoration.tests.host import pasd_networks, seesr_networks
+from restoration.tests.host import onestep_networks, pasd_networks, seesr_networks
 from restoration.tests.host.networks import SMALL, ldm_unet_config, tiny_vae, unet_model
 from restoration.tests.host.workflow_runs import TinyText, stage1
 
@@ -32,11 +32,19 @@ def tiny_methods() -> SimpleNamespace:
             "diffbir_v2.1": unet_model(ldm_unet_config(SMALL), prediction="v", zsnr=True),
             "pasd": pasd_networks.base_model(pasd_networks.sd15()),
             "seesr": seesr_networks.base_model(),
+            "pisasr": onestep_networks.base_model(),
+            "osediff": onestep_networks.base_model(),
         },
         control=diffbir_control({k: torch.from_numpy(v) for k, v in weights.items()}, config),
         pasd=pasd_networks.networks(pasd_networks.sd15()),
         seesr=seesr_networks.networks(),
         dape=seesr_networks.tiny_tagger(),
+        onestep={
+            "pisa_sr.pkl": onestep_networks.onestep_model("pisasr"),
+            **dict.fromkeys(
+                ("osediff.pkl", "osediff_face.pkl"), onestep_networks.onestep_model("osediff")
+            ),
+        },
     )
 
 
@@ -60,5 +68,10 @@ def loaders_of(tiny: SimpleNamespace, base: Callable[[], Any]) -> Loaders:
         ),
         "PASDLoader": ("unet_name", ("PASD_MODEL",), lambda file: (tiny.pasd,)),
         "SeeSRLoader": ("unet_name", ("SEESR_MODEL", "MODEL"), lambda file: (tiny.seesr, base())),
+        "OneStepLoader": (
+            "onestep_name",
+            ("ONESTEP_MODEL",),
+            lambda file: (tiny.onestep[file],),
+        ),
         "DAPELoader": ("ram_name", ("DAPE_MODEL",), lambda file: (tiny.dape,)),
     }
