@@ -6,15 +6,15 @@
 
 Stable Diffusion's VAE (83.7 M parameters; with --channels 32 a sixteenth of the work) with random
 weights, float32, on the CPU, through the host's own VAE object. Errors are against the whole VAE.
-Time is process CPU time of one thread. Memory is the peak of what PyTorch allocates, traced, over
-what was held before the run; on a card the feature maps would lie in RAM and the rest on the card,
-so the largest map is told apart. Differences in time under 5 % cannot be resolved this way.
+Time is process CPU time of one thread, the variants in turn; ratios are taken within a round. Memory
+is the peak of what PyTorch allocates, traced, over what was held before the run; on a card the
+feature maps would lie in RAM, as much as the line of the plan says, and the rest on the card.
+Differences in time under 5 % cannot be resolved this way.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from itertools import accumulate
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _measuring import import_pack
+from _measuring import import_pack, with_range
 from torch import Tensor
 from torch.autograd.profiler import profile
 
@@ -67,31 +67,28 @@ def picture(side: int) -> Tensor:
     return (2 * smooth + fine).sigmoid().movedim(1, -1)
 
 
-def measured(run: Callable[[], Tensor], rounds: int) -> tuple[Tensor, float, float]:
-    """Result, median seconds of CPU time, GiB of tensors at the peak over what was held before."""
-    seconds, result, peak = [], torch.empty(0), 0
-    for _ in range(rounds):
-        del result
-        trace: Any  # whose results are typed as if they could be missing here
-        with profile(profile_memory=True) as trace:
-            start = time.process_time()
-            result = run()
-            seconds.append(time.process_time() - start)
-        traced = trace.kineto_results.events()
-        events = [event for event in traced if event.name() == "[memory]"]
-        events.sort(key=lambda event: event.start_ns())
-        peak = max(peak, *accumulate(event.nbytes() for event in events))
-    return result, statistics.median(seconds), peak / 2**30
+def measured(run: Callable[[], Tensor]) -> tuple[Tensor, float, float]:
+    """Result, seconds of CPU time, GiB of tensors at the peak over what was held before."""
+    trace: Any  # whose results are typed as if they could be missing here
+    with profile(profile_memory=True) as trace:
+        start = time.process_time()
+        result = run()
+        seconds = time.process_time() - start
+    traced = trace.kineto_results.events()
+    events = [event for event in traced if event.name() == "[memory]"]
+    events.sort(key=lambda event: event.start_ns())
+    return result, seconds, max(0, *accumulate(event.nbytes() for event in events)) / 2**30
 
 
-def compare(vae: Any, side: int, tile: int, rounds: int, only: list[str] | None) -> None:
+def variants(vae: Any, side: int, tile: int) -> dict[str, dict[str, Callable[[], Tensor]]]:
+    """Direction and name -> what it does with the same picture."""
     from restoration.host import exact_vae as exact
 
     pixels = picture(side)
     latent = torch.nn.functional.interpolate(pixels.movedim(-1, 1), (side // 8, side // 8))
     latent = torch.cat([latent, latent[:, :1]], 1) * 6 - 3
     overlap = min(OVERLAP, tile // 4)
-    variants: dict[str, dict[str, Callable[[], Tensor]]] = {
+    return {
         "encode": {
             "whole": lambda: vae.encode(pixels),
             "core's tiles": lambda: vae.encode_tiled(
@@ -107,32 +104,29 @@ def compare(vae: Any, side: int, tile: int, rounds: int, only: list[str] | None)
             "exact tiles": lambda: exact.decode_exact(vae, latent, tile),
         },
     }
-    model = vae.first_stage_model
-    plans = {
-        "encode": (exact.encoder_layers(model), pixels[0].movedim(-1, 0), model.encoder.conv_in),
-        "decode": (exact.decoder_layers(model), latent[0], model.decoder.up[0].block[0]),
-    }
-    for direction, runs in variants.items():
-        layers, source, widest = plans[direction]
-        channels = widest.out_channels if direction == "encode" else widest.in_channels
-        plan = exact.LayerPlan(exact.FeatureMap.of(source), tile, channels)
-        layers(plan)
-        truth, reference = None, 0.0
-        for name, run in runs.items():
-            if only and name.split()[0] not in only:
-                continue
-            result, seconds, memory = measured(run, rounds)
-            line = f"{direction} {side}x{side}, {name:>12}: {seconds:7.1f} s, {memory:5.2f} GiB"
-            if name == "whole":
-                truth, reference = result, seconds
-            elif truth is not None:
-                error = (result - truth).abs()
+
+
+def compare(vae: Any, side: int, tile: int, rounds: int, only: list[str] | None) -> None:
+    """The variants in turn, `rounds` times; times over the whole VAE's within a round."""
+    for direction, runs in variants(vae, side, tile).items():
+        chosen = {n: run for n, run in runs.items() if not only or n.split()[0] in only}
+        seconds: dict[str, list[float]] = {name: [] for name in chosen}
+        results, memory = {}, dict.fromkeys(chosen, 0.0)
+        for _ in range(rounds):
+            for name, run in chosen.items():
+                results[name], spent, peak = measured(run)
+                seconds[name].append(spent)
+                memory[name] = max(memory[name], peak)
+        for name in chosen:
+            line = f"{direction} {side}x{side}, {name:>12}: {with_range(seconds[name])} s"
+            line += f", {memory[name]:.2f} GiB"
+            if name != "whole" and "whole" in chosen:
+                ratios = [s / w for s, w in zip(seconds[name], seconds["whole"], strict=True)]
+                error = (results[name] - results["whole"]).abs()
                 line += (
-                    f", time x{seconds / reference:.2f}, "
+                    f", time x{with_range(ratios)}, "
                     f"error max {error.max():.1e} mean {error.mean():.1e}"
                 )
-            if name == "exact tiles":
-                line += f", largest map {plan.largest * 4 / 2**30:.2f} GiB"
             print(line, flush=True)
 
 

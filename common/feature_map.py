@@ -74,15 +74,30 @@ class MomentSum:
 
     def add(self, values: Tensor) -> None:
         """values: C h w; C divisible by the groups. Stays on its device: no waiting here."""
-        grouped = values.float().reshape(self.groups, -1)
-        self._counts.append(grouped.shape[1])
-        self._parts.append(torch.stack(torch.var_mean(grouped, 1, correction=0)))
+        grouped = values.unflatten(0, (self.groups, -1))
+        self._counts.append(grouped[0].numel())
+        self._parts.append(torch.stack(variance_and_mean(grouped)))
 
     def total(self) -> Moments:
         variance, mean = torch.stack(self._parts).cpu().double().unbind(1)  # boxes, groups
         weight = torch.tensor(self._counts, dtype=torch.float64)[:, None] / sum(self._counts)
         whole = (weight * mean).sum(0)
         return Moments(whole, (weight * (variance + (mean - whole) ** 2)).sum(0))
+
+
+def variance_and_mean(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """rows: N ... -> variance and mean of every row, N each, float32."""
+    if rows.device.type != "cpu":
+        return torch.var_mean(rows.float().flatten(1), 1, correction=0)
+    # On the CPU var_mean takes one value at a time and seven times as long as these two passes; a
+    # few rows at once, because large temporaries cost more there than what is computed in them.
+    found: list[tuple[Tensor, Tensor]] = []
+    for part in rows.split(4):
+        part = part.float().flatten(1)
+        mean = part.mean(1, keepdim=True)
+        found.append(((part - mean).square_().mean(1), mean[:, 0]))
+    variance, mean = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return variance, mean
 
 
 class FeatureMap:
@@ -101,6 +116,10 @@ class FeatureMap:
         return whole
 
     @property
+    def dtype(self) -> torch.dtype:
+        return self._bands[0][1].dtype
+
+    @property
     def numel(self) -> int:
         """Values of the whole map, wherever they are."""
         return self.channels * self.height * self.width
@@ -112,14 +131,26 @@ class FeatureMap:
 
     def read(self, box: Box) -> Tensor:
         """1 C h w; a view where one band holds it all. The rows must not have been released."""
+        parts = self._parts(box)
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1))[None]
+
+    def copy(self, box: Box, target: Tensor) -> None:
+        """Writes a box into `target`, 1 C h w on any device."""
+        parts = self._parts(box)
+        rows = [part.shape[1] for part in parts]
+        for part, place in zip(parts, target[0].split(rows, 1), strict=True):
+            place.copy_(part)
+
+    def _parts(self, box: Box) -> list[Tensor]:
+        """The box as views of the bands that hold its rows, from the top."""
         parts = [
             band[:, max(box.top - top, 0) : box.bottom - top, box.left : box.right]
             for top, band in self._bands
             if top < box.bottom and box.top < top + band.shape[1]
         ]
-        whole = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        assert whole.shape[1] == box.bottom - box.top, "rows were released or are not there yet"
-        return whole[None]
+        found = sum(part.shape[1] for part in parts)
+        assert found == box.bottom - box.top, "rows were released or are not there yet"
+        return parts
 
     def release(self, row: int) -> None:
         """Drops the bands that lie above this row as a whole."""

@@ -57,13 +57,14 @@ class Layer:
 class BoxedLayers(ABC):
     """Takes a feature map through layers. What a subclass does with a layer is its affair."""
 
-    def __init__(self, source: FeatureMap, tile_size: int, widest: int) -> None:
+    def __init__(self, source: FeatureMap, tile_size: int, widest: int, room: int) -> None:
         """tile_size: largest side of a box, in cells, at `widest` channels; boxes of more channels
-        are smaller, so that all of them take about the same memory."""
+        are smaller, so that all of them take about the same memory. room: values that may be stored
+        at a time, where the largest map alone does not need more."""
         self.source = self.map = source
-        self.tile_size, self.widest = tile_size, widest
-        self.largest = source.numel
-        """Values of the largest map that is stored."""
+        self.tile_size, self.widest, self.room = tile_size, widest, room
+        self.peak = source.numel
+        """Values that are stored at a time, a band of boxes apart."""
 
     @abstractmethod
     def fill(self, layer: Layer, target: FeatureMap, side: int) -> None:
@@ -76,41 +77,49 @@ class BoxedLayers(ABC):
         ...
 
     @abstractmethod
+    def take(self, source: FeatureMap, box: Box) -> Tensor:
+        """As `read`, in memory that the layer may write to and that the next `take` uses again."""
+        ...
+
+    @abstractmethod
     def normalization(self, norm: Any, source: FeatureMap) -> Values:
-        """The group normalization `norm` of values that belong to `source`."""
+        """The group normalization `norm` of values that belong to `source`, in place."""
         ...
 
     def conv(self, module: Any, norm: Any = None) -> None:
         """A convolution, behind normalization and SiLU where there is a `norm`."""
-        source, reach = self.map, module.kernel_size[0] // 2
-        prepare = identity if norm is None else self.activation(norm, source)
+        source = self.map
+        prepare = None if norm is None else self.activation(norm, source)
 
         def compute(box: Box) -> Tensor:
-            return self.convolve(module, prepare, source, box, reach)
+            return self.convolve(module, prepare, source, box)
 
         self.map = self.run(source, Layer(module.out_channels, compute, done_with=(source,)))
 
     def resnet(self, block: Any) -> None:
-        """x + conv2(act(conv1(act(x)))). The map between the convolutions is kept where it does
-        not raise the peak of host memory, and otherwise computed a second time."""
+        """x + conv2(act(conv1(act(x)))). The map between the convolutions is kept where there is
+        room for it beside x, and otherwise computed a second time."""
         source = self.map
         first = self.activation(block.norm1, source)
 
         def inner(box: Box) -> Tensor:
-            return self.convolve(block.conv1, first, source, box, 1)
+            return self.convolve(block.conv1, first, source, box)
 
-        keep = source.numel * (1 + block.out_channels / source.channels) <= self.largest
+        both = source.numel + FeatureMap(block.out_channels, source.height, source.width).numel
+        keep = both <= max(self.room, self.peak)
+        if keep:
+            self.peak = max(self.peak, both)
         hidden = self.run(source, Layer(block.out_channels, inner, keep=keep))
         second = self.activation(block.norm2, hidden)
 
         def outer(box: Box) -> Tensor:
             around = box.grown(1, source.height, source.width)
-            values = self.read(hidden, around) if keep else inner(around)
+            values = self.take(hidden, around) if keep else inner(around)
             values = box.cut_from(block.conv2(second(values)), around)
             skipped = self.read(source, box)
             if block.in_channels != block.out_channels:
                 skipped = block.nin_shortcut(skipped)
-            return skipped + values
+            return values.add_(skipped)
 
         self.map = self.run(source, Layer(block.out_channels, outer, done_with=(source, hidden)))
 
@@ -153,31 +162,27 @@ class BoxedLayers(ABC):
 
         def keys_and_values(box: Box) -> tuple[Tensor, Tensor]:
             mm.throw_exception_if_processing_interrupted()
-            values = norm(self.read(source, box))
+            values = norm(self.take(source, box))
             return tokens(block.k(values)), tokens(block.v(values))
 
         def compute(box: Box) -> Tensor:
+            queries = tokens(block.q(norm(self.take(source, box))))
+            mixed = attend(queries, map(keys_and_values, everywhere))
             values = self.read(source, box)
-            mixed = attend(tokens(block.q(norm(values))), map(keys_and_values, everywhere))
-            return values + block.proj_out(mixed.T.reshape(values.shape).to(values))
+            return block.proj_out(mixed.T.reshape(values.shape).to(values)).add_(values)
 
         # Nothing is dropped on the way: the last query still looks at the first key.
         self.map = self.run(source, Layer(source.channels, compute, side=side))
 
-    def convolve(
-        self,
-        module: Any,
-        prepare: Values,
-        source: FeatureMap,
-        box: Box,
-        reach: int,
-    ) -> Tensor:
-        """The module pads with zeros itself: right at the borders of the picture, and elsewhere in
-        the ring of `reach` cells that is read in addition and cut off."""
-        around = box.grown(reach, source.height, source.width)
-        return box.cut_from(module(prepare(self.read(source, around))), around)
+    def convolve(self, module: Any, prepare: Values | None, source: FeatureMap, box: Box) -> Tensor:
+        """`module` behind `prepare`. It pads with zeros itself: right at the borders of the picture,
+        and elsewhere in the ring of cells that is read in addition and cut off."""
+        around = box.grown(module.kernel_size[0] // 2, source.height, source.width)
+        values = prepare(self.take(source, around)) if prepare else self.read(source, around)
+        return box.cut_from(module(values), around)
 
     def activation(self, norm: Any, source: FeatureMap) -> Values:
+        """Normalization and SiLU, in place."""
         normalize = self.normalization(norm, source)
         return lambda values: silu(normalize(values), inplace=True)
 
@@ -194,16 +199,18 @@ class BoxedLayers(ABC):
 
 
 class LayerPlan(BoxedLayers):
-    """Computes nothing: it counts the boxes and finds the largest map."""
+    """Computes nothing: it counts the boxes and finds what is stored at a time."""
 
     boxes = 0
 
     def fill(self, layer: Layer, target: FeatureMap, side: int) -> None:
         self.boxes += len(boxes(target.height, target.width, side))
-        self.largest = max(self.largest, target.numel if layer.keep else 0)
+        self.peak = max(self.peak, target.numel if layer.keep else 0)
 
     def read(self, source: FeatureMap, box: Box) -> Tensor:
         raise RuntimeError("A plan of the VAE holds no values: it counts boxes and sizes alone.")
+
+    take = read
 
     def normalization(self, norm: Any, source: FeatureMap) -> Values:
         return identity
@@ -221,8 +228,9 @@ class LayerRun(BoxedLayers):
     ) -> None:
         """device: where boxes are computed. storage: where maps lie. on_box runs after every box;
         it may raise to stop."""
-        super().__init__(plan.source, plan.tile_size, plan.widest)
-        self.largest = plan.largest
+        super().__init__(plan.source, plan.tile_size, plan.widest, plan.room)
+        self.peak = plan.peak
+        self._taken = torch.empty(0)
         self.device, self.storage, self.on_box = device, storage, on_box
 
     def fill(self, layer: Layer, target: FeatureMap, side: int) -> None:
@@ -250,6 +258,15 @@ class LayerRun(BoxedLayers):
     def read(self, source: FeatureMap, box: Box) -> Tensor:
         return source.read(box).to(self.device)
 
+    def take(self, source: FeatureMap, box: Box) -> Tensor:
+        shape = 1, source.channels, box.bottom - box.top, box.right - box.left
+        if self._taken.numel() < math.prod(shape) or self._taken.dtype != source.dtype:
+            self._taken = torch.empty(0)  # not beside the larger one
+            self._taken = torch.empty(math.prod(shape), dtype=source.dtype, device=self.device)
+        values = self._taken[: math.prod(shape)].view(shape)
+        source.copy(box, values)
+        return values
+
     def normalization(self, norm: Any, source: FeatureMap) -> Values:
         """With the statistics of the whole map, as one factor and one summand a channel."""
         weight, bias = norm_parameters(norm, self.device)
@@ -261,7 +278,7 @@ class LayerRun(BoxedLayers):
         factor, summand = (
             part.float().to(self.device)[None, :, None, None] for part in (factor, summand)
         )
-        return lambda values: torch.addcmul(summand, values.float(), factor).to(values.dtype)
+        return lambda values: values.copy_(values.float().mul_(factor).add_(summand))
 
 
 def norm_parameters(norm: Any, device: torch.device) -> tuple[Tensor, Tensor]:

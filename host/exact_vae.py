@@ -131,11 +131,12 @@ class VAEDirection:
         largest = min(tile_size, max(height, width))
         progress = comfy.utils.ProgressBar(1)
         announced, results, tile = 0, [], largest
+        room = room_for_maps(self.vae)
 
         def attempt(index: int, size: int) -> Tensor:
             nonlocal announced
             source = self.prepare(rows[index]).to(self.vae.vae_dtype)
-            plan = LayerPlan(FeatureMap.of(source), size, self.widest)
+            plan = LayerPlan(FeatureMap.of(source), size, self.widest, room)
             self.layers(plan)
             needed = self.memory(*(min(size + 2 * HALO, side) for side in (height, width)))
             if size != announced:
@@ -145,7 +146,7 @@ class VAEDirection:
                     f"{self.what}: {width}x{height} pixels in {grid} tiles of "
                     f"{'at most' if size == largest else 'now only'} {size}, about "
                     f"{size_text(needed)} for one, and "
-                    f"{size_text(plan.largest * self.vae.vae_dtype.itemsize)} of RAM for the "
+                    f"{size_text(plan.peak * self.vae.vae_dtype.itemsize)} of RAM for the "
                     "feature maps of the whole picture."
                 )
             mm.load_models_gpu(
@@ -171,6 +172,12 @@ class VAEDirection:
             )
             results.append(result)
         return torch.stack(results)
+
+
+def room_for_maps(vae: Any) -> int:
+    """How many values of feature maps may be stored to save time. Half of what is free: pictures and
+    other programs want memory too while this runs."""
+    return int(mm.get_free_memory(vae.output_device) / 2 / vae.vae_dtype.itemsize)
 
 
 def output_dtype(vae: Any) -> torch.dtype:

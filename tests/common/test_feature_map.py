@@ -57,6 +57,8 @@ def test_a_map_in_bands_reads_as_a_whole_until_rows_are_released() -> None:
     for box in (Box(0, 10, 2, 3), Box(3, 6, 0, 7), Box(4, 5, 1, 2), Box(9, 10, 0, 7)):
         expected = values[None, :, box.top : box.bottom, box.left : box.right]
         assert torch.equal(bands.read(box), expected)
+        bands.copy(box, copied := torch.full_like(expected, torch.nan))
+        assert torch.equal(copied, expected)
     bands.release(3)
     assert torch.equal(bands.whole(), values), "row 3 lies in the first band"
     bands.release(5)

@@ -244,8 +244,12 @@ def test_what_a_layer_sees_is_bounded_by_the_tile(vae, tile_size: int) -> None:
     assert max(largest(16, 12), largest(24, 32), largest(2, 120)) <= bound
 
 
-def test_maps_in_host_memory_are_what_the_plan_says(vae, caplog, monkeypatch) -> None:
-    """The largest single map, and one band of boxes beside it."""
+@pytest.mark.parametrize(("room", "stored"), [(0, 1.0), (2**40, 1.5)])
+def test_maps_in_host_memory_are_what_the_plan_says(
+    vae, caplog, monkeypatch, room: int, stored: float
+) -> None:
+    """The largest single map, with room also what a residual block has inside, and one band of boxes
+    beside them."""
     from restoration.common.feature_map import FeatureMap
     from restoration.host import boxed_layers, exact_vae
 
@@ -260,12 +264,39 @@ def test_maps_in_host_memory_are_what_the_plan_says(vae, caplog, monkeypatch) ->
 
     for module in (boxed_layers, exact_vae):
         monkeypatch.setattr(module, "FeatureMap", Watched)
+    monkeypatch.setattr(exact_vae, "room_for_maps", lambda vae: room)
     with caplog.at_level(logging.INFO):
         decode(vae, latent(32, 16), 32)
     # 64 channels at 256 x 128 behind the last upsampling.
     largest = 64 * 256 * 128
-    assert "and 8.0 MiB of RAM" in caplog.text and largest * 4 == 8 * 2**20
-    assert largest <= max(held) < 1.3 * largest, max(held) / largest
+    assert f"and {stored * largest * 4 / 2**20:.1f} MiB of RAM" in caplog.text
+    assert stored * largest <= max(held) < (stored + 0.3) * largest, max(held) / largest
+
+
+@pytest.mark.parametrize(("room", "dearest"), [(0, 1.2), (2**40, 1.05)])
+def test_only_a_lack_of_room_computes_anything_but_rings_twice(
+    vae, monkeypatch, room: int, dearest: float
+) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from restoration.host import exact_vae
+
+    def operations(run: Callable[[], object]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            run()
+        return counter.get_total_flops()
+
+    monkeypatch.setattr(exact_vae, "room_for_maps", lambda vae: room)
+    pixels, samples = picture(256, 256), latent(32, 32)
+    pairs = [
+        (lambda: encode(vae, pixels, 128), lambda: vae.encode(pixels)),
+        (lambda: decode(vae, samples, 128), lambda: vae.decode(samples)),
+    ]
+    for exact, whole in pairs:
+        ratio = operations(exact) / operations(whole)
+        assert 1 <= ratio < dearest
+        if room == 0:
+            assert ratio > 1.05, "the bound tells a block that is computed twice"
 
 
 def test_out_of_memory_takes_the_next_smaller_tile_and_says_so(comfy, vae, caplog) -> None:
