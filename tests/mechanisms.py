@@ -6,6 +6,7 @@ from __future__ import annotations
 MARK = "both_hosts"
 
 MECHANISMS = {
+    "host/adapters": "host/test_onestep.py::test_patched_and_plain_vae_go_in_either_order",
     "host/areas": "host/test_branch.py::test_area_sees_its_part_of_the_picture",
     "host/boxed_layers": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
     "host/branch": "host/test_branch.py::test_one_call_equals_the_blocks_walked_by_hand",
@@ -22,8 +23,10 @@ MECHANISMS = {
     "host/loading": "host/test_diffbir_control.py::test_files_with_code_or_damage_are_refused",
     "host/masks": "host/test_branch.py::test_a_mask_scales_residuals_and_blocks_at_every_resolution",
     "host/memory": "host/test_restorer.py::test_out_of_memory_halves_the_tile_and_says_so",
+    "host/one_step": "host/test_onestep.py::test_every_sampler_and_scheduler_is_right_or_refused",
     "host/patching": "host/test_branch.py::test_clones_reruns_and_the_unpatched_model",
     "host/report": "host/test_tiled_vae.py::test_progress_and_interruption",
+    "host/restore_node": "host/test_restore.py::test_the_node_gives_the_pixels_of_its_recipe",
     "host/sample_photo": "nodes/test_sample.py::test_the_host_finds_the_sample_under_its_name_once_the_pack_is_loaded",
     "host/sampling": "host/test_sampling.py::test_every_start_is_right_for_every_latent",
     "host/schema": "nodes/test_schemas.py::test_every_node_explains_itself",
@@ -38,6 +41,8 @@ MECHANISMS = {
     "diffbir/networks": "host/test_diffbir_control.py::test_half_precision_weights_stay_small_and_compute_close",
     "diffbir/sampler": "host/test_sampling.py::test_spaced_equals_the_hosts_ddpm_on_an_eps_model",
     "faces/run": "host/test_faces.py::test_landmarks_come_back_in_the_pictures_own_pixels",
+    "onestep/attach": "host/test_onestep.py::test_one_step_of_the_stock_sampler_is_the_methods",
+    "onestep/networks": "host/test_onestep.py::test_one_call_of_two_rows_where_memory_allows",
     "pasd/attach": "host/test_pasd.py::test_one_call_equals_the_unet_written_out_by_hand",
     "pasd/load": "host/test_pasd.py::test_published_folders_load_as_they_are",
     "pasd/networks": "host/test_pasd.py::test_attention_override_reaches_the_added_attention",

@@ -13,6 +13,7 @@ from restoration.common.layout import Shapes
 from restoration.common.unet_layout import diffusers_controlnet, diffusers_unet
 from restoration.diffbir import keys as diffbir_keys
 from restoration.diffbir.config import ControlConfig
+from restoration.onestep import keys as onestep_keys
 from restoration.pasd.config import PASDConfig, Variant
 from restoration.pasd.keys import attention_layout
 from restoration.seesr import keys as seesr_keys
@@ -21,6 +22,7 @@ from restoration.tagger import keys as tagger_keys
 from restoration.tagger.config import TaggerConfig
 from restoration.tagger.keys import LORA_RANK, TIED
 from restoration.tagger.ram import Tagger
+from restoration.tests.host import onestep_networks
 
 Weights = dict[str, Tensor]
 
@@ -65,6 +67,7 @@ def use_tiny_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffbir_keys, "SD21", DIFFBIR)
     monkeypatch.setattr(seesr_keys, "SD2", SEESR)
     monkeypatch.setattr(tagger_keys, "RAM", TAGGER)
+    monkeypatch.setattr(onestep_keys, "SD2", onestep_networks.CONFIG)
 
 
 def random_weights(shapes: Shapes) -> Weights:
@@ -117,6 +120,15 @@ def dape() -> Weights:
         f"{TIED[0]}self.query.lora_A": torch.randn(8, 16),
         f"{TIED[0]}self.query.lora_B": torch.zeros(16, 8),
     }
+
+
+def osediff() -> Weights:
+    """As a converted file has them."""
+    return onestep_networks.weights_of("osediff")
+
+
+def pisasr() -> Weights:
+    return onestep_networks.weights_of("pisasr")
 
 
 def write_release(folder: Path, unet: Weights, control: Weights, ending: str = "bin") -> Path:
