@@ -9,6 +9,8 @@ import functools
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
+
 from restoration.tests.matrix.scene import HEIGHT, Scene, Setup
 from restoration.tests.matrix.wiring import Wired, call, takes_and_gives_model
 
@@ -68,6 +70,20 @@ def tiled(setup: Setup, side: int, batch: int = 1) -> Setup:
     from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     return replace(setup, model=apply_tiles(setup.model, TilePlan(side, HEIGHT // 2, batch)))
+
+
+class OneStep(Column):
+    """Runs are one step from a photo's latent, whose noise level is the method's; the plain model
+    takes the same."""
+
+    def begin(self, scene: Scene) -> Setup:
+        from restoration.host.one_step import one_step_of
+
+        sampling = one_step_of(self.apply(scene.setup, scene).model)
+        assert sampling is not None
+        sigmas = torch.tensor([float(sampling.sigma_max), 0.0])
+        latent = scene.sockets["LATENT"]()["samples"]
+        return replace(scene.setup, latent=latent, noise=False, sigmas=sigmas)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +160,16 @@ SETTINGS: dict[str, tuple[Setting, ...]] = {
         Setting("light", sockets={"pasd_model": "PASD_MODEL light", "mask": "MASK"}),
     ),
     "SeeSRControlApply": (Setting(sockets={"mask": "MASK"}),),
+    "OSEDiffApply": (Setting(sockets={"onestep_model": "ONESTEP_MODEL osediff"}, in_tiles=True),),
+    "PiSASRApply": (
+        Setting(sockets={"onestep_model": "ONESTEP_MODEL pisasr"}),
+        Setting(
+            "dials",
+            {"lambda_pix": 0.6, "lambda_sem": 1.4},
+            {"onestep_model": "ONESTEP_MODEL pisasr", "mask": "MASK"},
+            in_tiles=True,
+        ),
+    ),
     "LatentImageGuidance": (Setting(given={"scale": 5.0}, sockets={"latent": "LATENT"}),),
     "DDNMGuidance": (Setting(given={"scale": 2}, sockets={"latent": "LATENT"}),),
     "RestorationCFG": (
@@ -153,6 +179,7 @@ SETTINGS: dict[str, tuple[Setting, ...]] = {
 }
 ON_TEXTS = {"LAControlApply": Setting(given={"noise_aug": 60})}
 """Nodes of ours that patch conditionings: there is no order with nodes that patch the model."""
+ONE_STEP = ("OSEDiffApply", "PiSASRApply")
 PASSED_ON = {"SeeSRLoader": "passes its MODEL on as it is"}
 """Nodes of ours that take and give a MODEL and are no patch."""
 
@@ -182,8 +209,9 @@ def columns() -> list[Column]:
         elif name == "TiledRestoration":
             found.append(Tiles(Wired(name, node), any_order=True, in_tiles=True))
         elif takes_and_gives_model(node):
+            kind = OneStep if name in ONE_STEP else Column
             found += [
-                Column(
+                kind(
                     Wired(f"{name} {each.label}".strip(), node, each.given, each.sockets),
                     any_order=each.any_order,
                     in_tiles=each.in_tiles,

@@ -56,6 +56,18 @@ LIMITS: tuple[Limit, ...] = (
         "theirs",
         "A model has one schedule: of two nodes that set it, the last one does.",
     ),
+    Limit(
+        "OSEDiffApply*",
+        "ModelSampling*",
+        "theirs",
+        "A model has one schedule: of two nodes that set it, the last one does.",
+    ),
+    Limit(
+        "PiSASRApply*",
+        "ModelSampling*",
+        "theirs",
+        "A model has one schedule: of two nodes that set it, the last one does.",
+    ),
 )
 
 

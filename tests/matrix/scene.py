@@ -17,7 +17,7 @@ from torch import Tensor
 
 from restoration.tests.fuzz.campaign import Fault
 from restoration.tests.golden import seeded
-from restoration.tests.host import pasd_networks, seesr_networks
+from restoration.tests.host import onestep_networks, pasd_networks, seesr_networks
 from restoration.tests.host.networks import (
     SMALL,
     conditioning,
@@ -176,6 +176,8 @@ class Scene:
                 sd2_like_pasd(), "pasd_light", seed=41 + seed
             ),
             "SEESR_MODEL": lambda: seesr_networks.networks(51 + seed),
+            "ONESTEP_MODEL osediff": lambda: onestep_networks.onestep_model("osediff", 71 + seed),
+            "ONESTEP_MODEL pisasr": lambda: onestep_networks.onestep_model("pisasr", 71 + seed),
             "DAPE_MODEL": seesr_networks.tiny_tagger,
             "TAG_EMBEDS": lambda: seesr_networks.tag_embeds(rows),
         }
