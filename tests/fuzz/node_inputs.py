@@ -16,7 +16,7 @@ from torch import Tensor
 
 from restoration.tests.fuzz.campaign import Campaign, Fault, checked_sentence
 from restoration.tests.fuzz.mutations import HOSTILE_TEXTS
-from restoration.tests.host import pasd_networks, seesr_networks
+from restoration.tests.host import onestep_networks, pasd_networks, seesr_networks
 from restoration.tests.host.networks import (
     SMALL,
     conditioning,
@@ -70,6 +70,7 @@ VALID: dict[str, Callable[[], Any]] = {
     "CONTROL_NET": diffbir_control,
     "PASD_MODEL": lambda: pasd_networks.networks(pasd_networks.sd15()),
     "SEESR_MODEL": seesr_networks.networks,
+    "ONESTEP_MODEL": lambda: onestep_networks.onestep_model("pisasr"),
     "DAPE_MODEL": seesr_networks.tiny_tagger,
     "TAG_EMBEDS": seesr_networks.tag_embeds,
     "RESTORE_INFO": restore_info,
@@ -222,8 +223,13 @@ class NodeInputs(Campaign):
             elif not part.optional:
                 given[part.id] = self.valid[part.io_type]()
         match node.define_schema().node_id:
-            case "SeeSRControlApply":
+            case "SeeSRControlApply" | "PiSASRApply":
                 given["model"] = self.seesr_base
+            case "OSEDiffApply":
+                given["model"] = self.seesr_base
+                given["onestep_model"] = self.osediff
+            case "OneStepSigmas":
+                given["model"] = self.one_step
             case "StyleIDInvert":
                 given["model"] = self.styleid_base
             case "LatentImageGuidance" | "DDNMGuidance":  # one of its optional inputs it needs
@@ -251,6 +257,16 @@ class NodeInputs(Campaign):
     @functools.cached_property
     def seesr_base(self) -> Any:
         return seesr_networks.base_model()
+
+    @functools.cached_property
+    def osediff(self) -> Any:
+        return onestep_networks.onestep_model("osediff")
+
+    @functools.cached_property
+    def one_step(self) -> Any:
+        from restoration.nodes.onestep import PiSASRApply
+
+        return PiSASRApply.execute(self.seesr_base, VALID["ONESTEP_MODEL"](), 1.0, 1.0).result[0]
 
     def case(self, rng: random.Random, folder: Path) -> str:
         node = rng.choice(self.nodes)
@@ -286,13 +302,16 @@ class NodeInputs(Campaign):
         """A MODEL is sampled with for a step; a picture must be one."""
         import comfy.model_patcher
 
+        from restoration.host.one_step import one_step_of
+
         if isinstance(value, comfy.model_patcher.ModelPatcher):
             import nodes
 
             host = type("Host", (), {"nodes": nodes})
             pair = [conditioning(seeded_input(3, name, 1, 7, 16)) for name in ("good", "bad")]
+            start = latent()["samples"] * float(one_step_of(value) is not None)
             with torch.random.fork_rng(devices=[]):
-                sample(host, value, *pair, torch.zeros(1, 4, HEIGHT, WIDTH), steps=1)
+                sample(host, value, *pair, start, steps=1)
         elif isinstance(value, Tensor) and value.ndim == 4 and not value.is_floating_point():
             raise Fault(f"a picture of {value.dtype}")
 

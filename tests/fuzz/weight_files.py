@@ -25,6 +25,7 @@ from restoration.tests.fuzz.campaign import (
     unchanged,
 )
 from restoration.tests.fuzz.mutations import HOSTILE_TEXTS, HOSTILE_VALUES, mutated, nested
+from restoration.tests.host.onestep_networks import contents_of
 from restoration.tests.tools.weights import tiny
 
 
@@ -45,10 +46,13 @@ class WeightFiles(Campaign):
         self.patch = pytest.MonkeyPatch()
         tiny.use_tiny_sizes(self.patch)
         torch.manual_seed(0)
-        makers = (tiny.diffbir, tiny.pasd_unet, tiny.pasd_control, tiny.ram, tiny.dape)
+        makers = (
+            tiny.diffbir, tiny.pasd_unet, tiny.pasd_control, tiny.ram, tiny.dape, tiny.osediff,
+        )  # fmt: skip
         self.weights = [{k: v.clone() for k, v in make().items()} for make in makers]
         self.tensors = [save(each) for each in self.weights]
-        self.pickles = [self.pickled(each) for each in self.weights]
+        tables = contents_of("pisasr")  # several in one file
+        self.pickles = [self.pickled(each) for each in (*self.weights, tables)]
 
     def close(self) -> None:
         self.patch.undo()
@@ -131,7 +135,7 @@ class WeightFiles(Campaign):
             path, data = folder / "w.safetensors", self.safetensors(rng)
         else:
             path, data = (
-                folder / f"w.{rng.choice(('pth', 'bin', 'ckpt'))}",
+                folder / f"w.{rng.choice(('pth', 'bin', 'ckpt', 'pkl'))}",
                 self.pickle(rng, folder),
             )
         if rng.random() < 0.05:  # the ending lies
@@ -177,6 +181,7 @@ class Loaders(WeightFiles):
 
         from restoration.host.folders import KIND, register_folders
         from restoration.nodes.diffbir import DiffBIRControlLoader
+        from restoration.nodes.onestep import OneStepLoader
         from restoration.nodes.pasd import PASDLoader
         from restoration.nodes.seesr import DAPELoader, SeeSRLoader
 
@@ -188,6 +193,7 @@ class Loaders(WeightFiles):
                     lambda: PASDLoader.execute(path.name, path.name),
                     lambda: SeeSRLoader.execute(path.name, path.name),
                     lambda: DAPELoader.execute(path.name, "none", 1.0),
+                    lambda: OneStepLoader.execute(path.name),
                 )
             ),
         }
