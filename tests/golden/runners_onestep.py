@@ -13,7 +13,7 @@ from torch import Tensor
 from restoration.common.color import adain, wavelet_color_fix
 from restoration.common.schedule import LAST, scaled_linear_alphas
 from restoration.common.sizing import scaled_size
-from restoration.common.state_dict import with_prefix
+from restoration.common.state_dict import StateDict, with_prefix
 from restoration.common.tiling import tile_weights
 from restoration.common.unet import UNetSizes
 from restoration.common.vae_layout import VAESizes
@@ -64,13 +64,12 @@ def config_of(case: GoldenCase) -> OneStepConfig:
     return OneStepConfig(unet, vae_sizes(config["vae"]) if "vae" in config else SD2.vae)
 
 
-def onestep_model(case: GoldenCase):
-    """ONESTEP_MODEL of a case, as the loader gives it."""
+def onestep_model(case: GoldenCase, weights: StateDict):
+    """ONESTEP_MODEL of a case, as the loader gives it. weights: all of the case's."""
     from restoration.onestep.load import OneStepModel
 
     config = config_of(case)
     assert case.config["lora_alpha"] == LORA_ALPHA, "peft's default, which is in no file"
-    weights = case.state_dict()
     file = {key: value for key, value in weights.items() if key.startswith(TABLES)}
     if case.method == "osediff":  # a case of the UNet alone has none of the VAE's
         ranks = case.config["ranks"]
@@ -87,23 +86,31 @@ def onestep_model(case: GoldenCase):
     )
 
 
-def restorer(case: GoldenCase, get, vae: Any = None, **dials: float):
-    """(MODEL, VAE) with the case's file applied by the node."""
-    get("comfy")
-    from restoration.nodes.onestep import OSEDiffApply, PiSASRApply
-    from restoration.tests.host.networks import tiny_vae
+class Restorer:
+    """A case's base and file, built once, and what the node makes of them."""
 
-    model = host_unet(case.config["unet"], with_prefix(case.state_dict(), "unet."))
-    file = onestep_model(case)
-    if case.method == "osediff":
-        if vae is None:  # not in the case
-            return OSEDiffApply.execute(model, tiny_vae(), file, 1.0, 0.0).result
-        return OSEDiffApply.execute(model, vae, file, 1.0).result
-    lambdas = {name: case.config.get(name, 1.0) for name in ("lambda_pix", "lambda_sem")}
-    if case.config.get("default"):
-        lambdas = {"lambda_pix": 1.0, "lambda_sem": 1.0}
-    (model,) = PiSASRApply.execute(model, file, **{**lambdas, **dials}).result
-    return model, vae
+    def __init__(self, case: GoldenCase, get, weights: StateDict | None = None) -> None:
+        get("comfy")
+        self.case = case
+        weights = weights or case.state_dict()
+        self.base = host_unet(case.config["unet"], with_prefix(weights, "unet."))
+        self.file = onestep_model(case, weights)
+
+    def applied(self, vae: Any = None, **dials: float):
+        """(MODEL, VAE) with the file applied. dials: in place of the case's own."""
+        from restoration.nodes.onestep import OSEDiffApply, PiSASRApply
+        from restoration.tests.host.networks import tiny_vae
+
+        config = self.case.config
+        if self.case.method == "osediff":
+            if vae is None:  # not in the case
+                return OSEDiffApply.execute(self.base, tiny_vae(), self.file, 1.0, 0.0).result
+            return OSEDiffApply.execute(self.base, vae, self.file, 1.0).result
+        lambdas = {name: config.get(name, 1.0) for name in ("lambda_pix", "lambda_sem")}
+        if config.get("default"):
+            lambdas = {"lambda_pix": 1.0, "lambda_sem": 1.0}
+        (model,) = PiSASRApply.execute(self.base, self.file, **{**lambdas, **dials}).result
+        return model, vae
 
 
 def restored(get, model: Any, text: Tensor, z: Tensor, seed: int = 11) -> tuple[Tensor, list[int]]:
@@ -141,7 +148,7 @@ def predicted(case: GoldenCase, z: Tensor, x0: Tensor) -> Tensor:
 
 @golden("osediff", "UNet with adapters", needs_host=True)
 def unet_with_adapters(case: GoldenCase, get) -> None:
-    model, _ = restorer(case, get)
+    model, _ = Restorer(case, get).applied()
     z = case.tensors["latents"]
     x0, heard = restored(get, model, case.tensors["text"], z)
     assert set(heard) == {case.config["timestep"]}
@@ -151,10 +158,10 @@ def unet_with_adapters(case: GoldenCase, get) -> None:
 @golden("pisasr", "dials", needs_host=True)
 def dials(case: GoldenCase, get) -> None:
     given, found = case.tensors, {}
-    z = given["latents"]
+    z, restorer = given["latents"], Restorer(case, get)
 
     def at(lambda_pix: float, lambda_sem: float) -> Tensor:
-        model, _ = restorer(case, get, lambda_pix=lambda_pix, lambda_sem=lambda_sem)
+        model, _ = restorer.applied(lambda_pix=lambda_pix, lambda_sem=lambda_sem)
         x0, heard = restored(get, model, given["text"], z)
         assert set(heard) == {case.config["timestep"]}
         return x0
@@ -194,7 +201,7 @@ def one_step(case: GoldenCase, get) -> None:
 @golden("osediff", "tiled prediction", needs_host=True)
 @golden("pisasr", "tiled prediction", needs_host=True)
 def tiled_prediction(case: GoldenCase, get) -> None:
-    model, _ = restorer(case, get)
+    model, _ = Restorer(case, get).applied()
     from restoration.host.tiled_sampling import TilePlan, apply_tiles
 
     z, (side, overlap) = case.tensors["latents"], case.config["tile"]
@@ -240,8 +247,8 @@ def vae_encoder(case: GoldenCase, get) -> None:
     from restoration.onestep.attach import adapted_vae
 
     given, config = case.tensors, case.config["vae"]
-    plain = host_vae(config, with_prefix(case.state_dict(), "vae."))
     weights = case.state_dict()
+    plain = host_vae(config, with_prefix(weights, "vae."))
     layers = {key: value for key, value in weights.items() if key.startswith(VAE)}
     vae = adapted_vae(plain, read_vae(layers, case), 1.0)
     image = given["image"].movedim(1, -1) / 2 + 0.5
@@ -302,8 +309,9 @@ def image_to_image(case: GoldenCase, get) -> None:
     config, given = case.config, case.tensors
     assert config["posterior"] == "mode"
     check_prompt(case)
-    plain = host_vae(config["vae"], with_prefix(case.state_dict(), "vae."))
-    model, vae = restorer(case, get, plain)
+    weights = case.state_dict()
+    plain = host_vae(config["vae"], with_prefix(weights, "vae."))
+    model, vae = Restorer(case, get, weights).applied(plain)
 
     picture = working_picture(given["lr_uint8"], config)
     image = torch.from_numpy(np.array(picture)).float()[None] / 255
