@@ -33,8 +33,9 @@ function showKept(outputs = app.nodeOutputs) {
     }
 }
 
-// The first Nodes 2.0 (front end 1.27) draws no elements of nodes, so they are put where their bodies
-// are; later ones and the old look have done so before.
+// The first Nodes 2.0 (front end 1.27) draws no elements of nodes, so they are put into the bodies of
+// their nodes when those come, whether or not the canvas is drawn again; later ones and the old look
+// have done so before.
 function putIntoBodies() {
     for (const [node, wipe] of wipes) {
         if (wipe.element.isConnected) continue;
@@ -80,7 +81,8 @@ app.registerExtension({
         style.rel = "stylesheet";
         style.href = new URL("./compare/wipe.css", import.meta.url).href;
         document.head.append(style);
-        app.canvas.onDrawForeground = chained(app.canvas.onDrawForeground, putIntoBodies);
+        const bodies = new MutationObserver(putIntoBodies);
+        bodies.observe(document.body, { childList: true, subtree: true });
     },
     nodeCreated(node) {
         if (node.constructor.comfyClass === KIND) addWipe(node);
