@@ -178,6 +178,12 @@ def _checked_end(node: str) -> Callable[..., Tensor]:
         heard = {**extra_args, "model_options": options}
         rest = (noise, latent_image, denoise_mask, disable_pbar)
         result = executor(model_wrap, sigmas, heard, callback, *rest)
+        if answers and not answers[0].isfinite().all():
+            raise ValueError(
+                "the restored latent holds NaN or infinity: the precision of the model, or of the VAE "
+                "before it, is too low. Start ComfyUI with --force-upcast-attention, or with "
+                "--fp32-unet and --fp32-vae."
+            )
         if not answers or not _agrees(result, answers[0], latent_image, denoise_mask):
             raise ValueError(
                 "this sampler does not end at noise level 0 when it has one step, so its picture "

@@ -320,6 +320,15 @@ def test_a_mask_that_widens_from_step_to_step_gets_a_sentence(host, apply, kind)
         restored(host, patched, mask=torch.ones(1, 1, HEIGHT, WIDTH))
 
 
+def test_an_answer_that_is_no_number_is_not_the_samplers_fault(host, apply, kind) -> None:
+    patched = apply(kind)
+    patched.set_model_unet_function_wrapper(
+        lambda run, call: run(call["input"], call["timestep"], **call["c"]) * torch.nan
+    )
+    with pytest.raises(ValueError, match=r"holds NaN or infinity: the precision.*--fp32-unet"):
+        restored(host, patched)
+
+
 def test_a_schedule_behind_ours_gets_a_sentence(host, apply, kind) -> None:
     from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
 
@@ -670,7 +679,9 @@ def tiled(model: Any, width: int, batch: int = 1) -> Any:
 @pytest.mark.parametrize("masked", [False, True], ids=["everywhere", "masked"])
 def test_tiles_see_their_part_in_any_order_of_nodes(host, model, apply, masked) -> None:
     """One tile is the untiled run; tiles are the prediction of each, the mask cut to it."""
-    mask = half_mask() if masked else None
+    stripes = torch.zeros(1, 8 * HEIGHT, 8 * WIDTH)
+    stripes[..., 8 * 2 : 8 * 4], stripes[..., 8 * 9 : 8 * 11] = 1.0, 0.7
+    mask = stripes if masked else None
     dials = {"lambda_pix": 0.6, "lambda_sem": 1.4, "mask": mask}
     patched = apply("pisasr", **dials)
     whole = restored(host, patched)
@@ -714,11 +725,11 @@ def test_a_controlnet_of_core_reaches_both_predictions(host, apply, files) -> No
     positive = host.nodes.ControlNetApply().apply_controlnet(
         conditioning(text()), control, hint, 0.5
     )[0]
-    pix = restored(host, apply("pisasr", lambda_sem=0.0), positive=positive)
-    full = restored(host, apply("pisasr"), positive=positive)
-    assert (full - restored(host, apply("pisasr"))).abs().max() > 0.01
-    found = restored(host, apply("pisasr", lambda_pix=0.6, lambda_sem=1.4), positive=positive)
-    z = latent()
+    z = latent(2)
+    pix = restored(host, apply("pisasr", lambda_sem=0.0), z, positive=positive)
+    full = restored(host, apply("pisasr"), z, positive=positive)
+    assert (full - restored(host, apply("pisasr"), z)).abs().max() > 0.01
+    found = restored(host, apply("pisasr", lambda_pix=0.6, lambda_sem=1.4), z, positive=positive)
     expected = z - 0.6 * (z - pix) - 1.4 * (pix - full)
     torch.testing.assert_close(found, expected, **CLOSE)
 
