@@ -251,7 +251,7 @@ def things(comfy) -> dict[str, Any]:
     from restoration.faces.geometry import crop_faces, whole_picture
     from restoration.tests.golden import seeded
     from restoration.tests.golden.runners_diffbir import control_config
-    from restoration.tests.host import pasd_networks, seesr_networks
+    from restoration.tests.host import onestep_networks, pasd_networks, seesr_networks
     from restoration.tests.host.networks import (
         SMALL,
         conditioning,
@@ -281,6 +281,8 @@ def things(comfy) -> dict[str, Any]:
         "SEESR_MODEL": seesr_networks.networks(),
         "TAG_EMBEDS": seesr_networks.tag_embeds(),
         "DAPE_MODEL": seesr_networks.tiny_tagger(),
+        "ONESTEP_MODEL": onestep_networks.onestep_model("pisasr"),
+        ("PiSASRApply", "MODEL"): onestep_networks.base_model(),
         ("PACAControlApply", "MODEL"): pasd_networks.base_model(pasd),
         ("SeeSRControlApply", "MODEL"): seesr_networks.base_model(),
         ("StyleIDInvert", "MODEL"): unet_model(ldm_unet_config(SD2_LIKE)),

@@ -135,7 +135,7 @@ def test_a_widget_that_may_be_dead_says_so(language: str) -> None:
 
 RESTORERS = {
     *("DegradationRemover", "RestoreWithDiffBIR", "RestoreWithPASD", "RestoreWithSeeSR"),
-    "RestoreFacesWithDiffBIR",
+    *("RestoreFacesWithDiffBIR", "RestoreWithOSEDiff", "RestoreWithPiSASR"),
 }
 SEARCHES = {
     "restore photo": RESTORERS,
