@@ -77,6 +77,10 @@ FIRST = "conv_in__lora_A__default_encoder__weight"
         # The layer from which a rank might be read is like any other.
         (changed(OSEDIFF, "state_dict_unet", **{FIRST: None}), ["1 of 582 weights are missing"]),
         (
+            changed(OSEDIFF, "state_dict_unet", **{FIRST: meta(5, 4, 3, 3)}),
+            ["1 have another shape", "is (5, 4, 3, 3), expected (4, 4, 3, 3)"],
+        ),
+        (
             changed(OSEDIFF, "state_dict_unet", conv_in__base_layer__bias=None),
             ["1 of 582 weights are missing (state_dict_unet.conv_in.base_layer.bias)"],
         ),
