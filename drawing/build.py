@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import notes_zh
 from . import workflows as descriptions
@@ -86,6 +87,6 @@ def write_all() -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def dumped(content: Json) -> str:
+def dumped(content: Json | list[Any]) -> str:
     """As the files are written."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from .definitions import Definitions, Input, inputs_of, is_ours
 from .graph import Graph, Node, Slot
 
-WIDE, HIGH = 1815, 1118
+WIDE, HIGH = 1815, 1112
 GAP, BETWEEN, BORDER, TITLE, HEADING = 8, 14, 8, 30, 36
 """Between nodes and groups, between columns, around the nodes of a group; of a node, of a group."""
 NARROWEST, WIDEST = 226, 350
@@ -110,6 +110,11 @@ def arrange(graph: Graph) -> Layout:
     blocks = _blocks([members for _, members in graph.groups], heights, HIGH - top)
     widths = _widths(graph, blocks)
     low = max(_piled(block, heights) for block in blocks)
+    if top + low > HIGH:
+        raise ValueError(
+            f"The workflow {graph.name} is {top + low} units high, of which {HIGH} can be read as "
+            "opened. Shorten its note in every language, or take inputs out."
+        )
     boxes: dict[int, Box] = {}
     frames: list[Box] = []
     x = 0

@@ -166,7 +166,7 @@ NOTES = {
         )
         + "最后一个文件和软件包 `opencv-python-headless` 用来找人脸。没有它们时：右键点击照片，"
         + MASK_EDITOR
-        + f"，把每张脸涂上，再把 MASK 接到{FACES}的遮罩 `mask`，而不是透明度 `transparency`。\n\n"
+        + "，把每张脸涂上，再把 MASK 从透明度 `transparency` 改接到遮罩 `mask`。\n\n"
         + DIALS
         + fidelity(FACES, "它调节控制的强度，背景和人脸都算。")
         + upscale(FACES, "2")
