@@ -70,7 +70,7 @@ class Graph:
         yield
         self.groups.append((title, self.nodes[first:]))
 
-    def add(self, kind: str, title: str | None = None, **inputs: Any) -> Node:
+    def add(self, kind: str, title: str | None = None, /, **inputs: Any) -> Node:
         files = registry.files()
         models = tuple(value for value in inputs.values() if value in files)
         node = Node(len(self.nodes) + 2, kind, title, inputs, models)
@@ -96,7 +96,7 @@ class Graph:
             taken[name] = self.add(each["class_type"], title, **inputs)
         return next(reversed(taken.values()))
 
-    def folded(self, kind: str, title: str | None = None, **inputs: Any) -> Node:
+    def folded(self, kind: str, title: str | None = None, /, **inputs: Any) -> Node:
         """`add`, of a node that nobody turns: its title alone is shown."""
         node = self.add(kind, title, **inputs)
         node.folded = True

@@ -376,5 +376,47 @@ NOTES = {
     ),
     "pisasr_all_nodes": opened("PiSA-SR", ONE_STEP),
     "osediff_all_nodes": opened("OSEDiff", ONE_STEP),
+    "repaint_inpaint": (
+        "# RePaint：补洞，并与四周协调\n\n适合划痕、污点和碍眼的东西，用任何 Stable Diffusion Checkpoint 都行。每一步都给"
+        "洞周围的已知部分重新加噪，采样一次次退回，直到两边长在一起。时间是不退回时的三倍，大的洞接得更好。\n"
+        "在“加载图像”（Load Image）里选择照片，右键点击它，"
+        + MASK_EDITOR
+        + "，涂满破损处，在 **What the picture shows** 里描述整幅画面，按**运行**（Run）。\n\n"
+        + files_note("repaint_inpaint", SD15.name)
+        + DIALS
+        + "- 跳跃次数 `jump_repeats`，“零样本采样器”（Zero-Shot Sampler）：3。更多则接得更好，时间也更长。\n"
+        "- 跳跃长度 `jump_length`，“零样本采样器”：100 步里的 10 步。\n"
+        "- 扩展 `expand`，*Grow the damage*：破损周围 16 像素也会重画。破损仍透出来时调大。\n"
+    ),
+    "luma_color": (
+        "# 给黑白照片上色，亮度不变\n\n任何 Stable Diffusion Checkpoint 都可以来画；照片所说的，也就是它的亮度，每两步放回"
+        "一次，所以每个灰度都还是照片的。除 Checkpoint 外不需要别的权重。**Colorize a photo with PASD** 有专门的权重，上色更稳。\n"
+        + CHOOSE
+        + files_note("luma_color", SD15.name)
+        + DIALS
+        + "- 文本 `text`，*What the picture shows*：画面里有什么、是什么颜色。\n"
+        "- 信任度 `strength`，“DDNM 引导（保留已知）”（DDNM Guidance）：1。调低则允许模型改变亮度。\n"
+        "- 种子 `seed`，*Noise*：换一个数字会得到别的颜色。\n"
+    ),
+    "jpeg_repair": (
+        "# 修复旧的 JPEG，不违背文件所说的\n\n任何 Stable Diffusion Checkpoint 在照片上画采样的后半段；每两步把图像带回到"
+        "按这个质量保存就会得到你的文件的样子。\n"
+        + CHOOSE
+        + files_note("jpeg_repair", SD15.name)
+        + DIALS
+        + "- 质量 `quality`，“已知退化”（Known Degradation）：文件保存时的质量，看得见方块就用 20。太低会变模糊。\n"
+        "- 降噪 `denoise`，“K采样器”（KSampler）：0.4。越大画得越多。\n"
+        "- 文本 `text`，*What the picture shows*：用你自己的话。\n"
+    ),
+    "bicubic_seesr": (
+        "# 放大 4 倍，小图不变\n\nSeeSR 画出细节，每十步以及最后，把图像带回到缩小后就是你的照片的样子：照片所说的从不被违背。"
+        "照片的边长须为偶数，且不小于 128。\n"
+        + CHOOSE
+        + files_note("bicubic_seesr", SD21.name, *SEESR_FILES)
+        + DIALS
+        + "- 信任度 `strength`，“DDNM 引导（保留已知）”（DDNM Guidance）：1。调低则允许 SeeSR 改变小图。\n"
+        + SEESR_DIAL
+        + prompt(SEESR, "标签之外你自己的描述")
+    ),
 }
 """Workflow: what its Chinese note says."""

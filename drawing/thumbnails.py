@@ -207,6 +207,22 @@ CARDS = {
             gray(damaged(photo("astronaut", (60, 0, 380, 356)), seed=2)), photo("hubble_deep_field")
         ),
     ),
+    "repaint_inpaint": Card(
+        "RePaint", "Fill a large hole", "back under noise, again and again",
+        lambda: scratched(photo("chelsea", CAT)),
+    ),
+    "luma_color": Card(
+        "DDNM", "Color, brightness kept", "luma > any checkpoint > luma put back",
+        lambda: gray(photo("coffee", CUP)),
+    ),
+    "bicubic_seesr": Card(
+        "SeeSR + DDNM", "Enlarge, small photo kept", "SeeSR draws > made small, it is the photo",
+        lambda: damaged(photo("rocket", (100, 60, 440, 300)), seed=17),
+    ),
+    "jpeg_repair": Card(
+        "DDNM", "Repair an old JPEG", "what the file says > any checkpoint",
+        lambda: damaged(photo("coffee", CUP), seed=23),
+    ),
     "ddnm_inpaint": Card(
         "DDNM", "Fill a hole, keep the rest", "paint a mask > only the hole is new",
         lambda: scratched(photo("camera")),

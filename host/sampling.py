@@ -154,7 +154,7 @@ def restoration_sigmas(model: Any, schedule: Schedule, steps: int, denoise: floa
     return schedule_sigmas(schedule, table, int(steps / denoise))[-(steps + 1) :]
 
 
-def _is_first_level(table: Tensor, sigma: float) -> bool:
+def is_first_level(table: Tensor, sigma: float) -> bool:
     """The host's own test (`max_denoise`) for a run that begins at the noisiest level."""
     highest = float(table[-1])
     return sigma > highest or math.isclose(sigma, highest, rel_tol=1e-5)
@@ -194,7 +194,7 @@ class StartNoise:
         self._start, self._sigma = start, sigma
         self._format = model.get_model_object("latent_format")
         table = training_table(model.get_model_object("model_sampling"))
-        self._scale = math.hypot(1, sigma) if _is_first_level(table, sigma) else sigma
+        self._scale = math.hypot(1, sigma) if is_first_level(table, sigma) else sigma
 
     def point(self, latent: LatentDict) -> Tensor:
         """x at the first step, in the host's scale."""
@@ -233,7 +233,7 @@ def embedded_start(
     z = format_.process_in(from_latent(latent, channels=format_.latent_channels))
     first = float(sigmas[0])
     last_signal = signal(table, LAST)
-    first_signal = last_signal if _is_first_level(table, first) else 1 / (1 + first**2)
+    first_signal = last_signal if is_first_level(table, first) else 1 / (1 + first**2)
 
     def build(like: LatentDict) -> Tensor:
         wanted, own = like["samples"].shape[-2:], z.shape[-2:]
@@ -268,7 +268,7 @@ def _sampler_function(run: Sampler) -> Callable[..., Tensor]:
         noise_sampler: Callable[[Tensor, Tensor], Tensor] | None = None,
         same_noise: bool = False,
     ) -> Tensor:
-        x, sigmas, extra_args = _at_infinity(model, x, sigmas, extra_args or {})
+        x, sigmas, extra_args = at_infinity(model, x, sigmas, extra_args or {})
         ones, ask = x.new_ones(x.shape[0]), claiming(model, "")
         seed = extra_args.get("seed")
         own = step_noise(torch.initial_seed() if seed is None else seed, x, same_noise)
@@ -291,7 +291,7 @@ def _sampler_function(run: Sampler) -> Callable[..., Tensor]:
     return sample
 
 
-def _at_infinity(
+def at_infinity(
     model: Any, x: Tensor, sigmas: Tensor, extra_args: dict[str, Any]
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
     """On a v-prediction model with zero terminal SNR, a run that begins at the last timestep
@@ -301,7 +301,7 @@ def _at_infinity(
     if (
         not isinstance(model_sampling, ms.V_PREDICTION)
         or not has_zero_terminal_snr(table)
-        or not _is_first_level(table, float(sigmas[0]))
+        or not is_first_level(table, float(sigmas[0]))
     ):
         return x, sigmas, extra_args
     x = x * (math.hypot(1, INFINITE_SIGMA) / math.hypot(1, float(sigmas[0])))

@@ -20,6 +20,7 @@ from .errors import claim, outer_node, running
 from .report import harmless, quoted
 
 RestoreInfoType = io.Custom("RESTORE_INFO")
+KnownDegradationType = io.Custom("KNOWN_DEGRADATION")
 
 _SCHEMA_FIELDS = inspect.signature(io.Schema).parameters
 _SOCKETS = {

@@ -29,6 +29,13 @@ def next_sigma(sample_sigmas: Tensor, sigma: float) -> float:
     return float(lower.max()) if len(lower) else 0.0
 
 
+def steps_left(sample_sigmas: Tensor, sigma: float) -> int:
+    """How many steps of the run follow the one that a noise level belongs to: its own, or one within it,
+    where samplers of second order call the model."""
+    begun = int((sample_sigmas[:-1] >= sigma * (1 - 1e-6)).sum())
+    return max(0, len(sample_sigmas) - 1 - begun)
+
+
 @dataclass(frozen=True)
 class GuidanceStep:
     """Where in a run a prediction of x0 was made."""
@@ -37,6 +44,8 @@ class GuidanceStep:
     """The noise level, in the host's scale."""
     next_sigma: float
     """The one that follows in the run; 0 at its end, or where the sampler tells no levels."""
+    left: int
+    """Steps that follow in the run; 0 at its last one, or where the sampler tells no levels."""
     model: Any
     """The host's BaseModel, which knows the scale of its latents."""
 
@@ -61,11 +70,16 @@ class X0Guidance(SharedByClones, ABC):
         x0, model = args["denoised"], args["model"]
         check_schedule(model.model_sampling)
         sigma = float(args["sigma"].flatten()[0])
-        if not in_range(model.model_sampling, sigma, self.percent):
+        if not self.in_part(model, sigma):
             return x0
         sigmas = args["model_options"].get("transformer_options", {}).get("sample_sigmas")
         following = 0.0 if sigmas is None else next_sigma(sigmas, sigma)
-        return self.guide(x0, GuidanceStep(sigma, following, model))
+        left = 0 if sigmas is None else steps_left(sigmas, sigma)
+        return self.guide(x0, GuidanceStep(sigma, following, left, model))
+
+    def in_part(self, model: Any, sigma: float) -> bool:
+        """Whether a noise level lies in the part of the run that is guided. model: the BaseModel."""
+        return in_range(model.model_sampling, sigma, self.percent)
 
     @abstractmethod
     def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:

@@ -16,9 +16,10 @@ from ..diffbir.losses import LatentLoss, RgbLoss
 from ..diffbir.sampler import Version, diffbir_model_sampling
 from ..host.masks import where_to_act
 from ..host.sampling import check_schedule
-from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, KnownDegradationType, fidelity_input, percent_range, schema
 from ..host.x0_guidance import add_guidance
-from ..zeroshot.guide import LatentNullSpace, PixelNullSpace
+from ..zeroshot.degradation import check_known
+from ..zeroshot.guide import LatentNullSpace, PixelNullSpace, Trust
 from ..zeroshot.operators import Degradation, operator_for
 
 CATEGORY = "restoration/diffbir"
@@ -204,6 +205,7 @@ class DDNMGuidance(CheckedNode):
             "cells, which are no pixels; on an image it holds for pixels, as well as the VAE "
             "repeats them, and takes a VAE decode and encode a step.",
             search_aliases=["null space", "super resolution", "inpaint", "fidelity", "grayscale"],
+            advanced=("noise_level", "every"),
             inputs=[
                 io.Model.Input("model", tooltip="Any Stable Diffusion model with eps or v."),
                 io.Combo.Input(
@@ -263,6 +265,32 @@ class DDNMGuidance(CheckedNode):
                     tooltip="Where the reference is known: 1 fully, 0 not at all. For inpaint, the "
                     "painted hole inverted. Any size. Without it, everywhere.",
                 ),
+                KnownDegradationType.Input(
+                    "known_degradation",
+                    optional=True,
+                    tooltip="From Known Degradation: what happened to the reference, in place of "
+                    "`degradation` and `scale`, which are then without effect.",
+                ),
+                io.Float.Input(
+                    "noise_level",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    optional=True,
+                    tooltip="Standard deviation of the reference's noise, for pictures in 0..1: 0.02 "
+                    "is slight grain, 0.1 strong. The more, the less late steps follow the "
+                    "reference, so its noise is not copied. 0: it has none.",
+                ),
+                io.Int.Input(
+                    "every",
+                    default=1,
+                    min=1,
+                    max=100,
+                    optional=True,
+                    tooltip="Compares at every so many steps, the last one always. 2 halves the time "
+                    "that the VAE takes with `image`. 1: at every step, as in the paper.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The model that agrees with the reference.")],
         )
@@ -271,7 +299,7 @@ class DDNMGuidance(CheckedNode):
     def execute(
         cls,
         model: Any,
-        degradation: Degradation,
+        degradation: str,
         scale: int,
         strength: float,
         start_percent: float,
@@ -280,19 +308,28 @@ class DDNMGuidance(CheckedNode):
         image: Tensor | None = None,
         vae: Any = None,
         mask: Tensor | None = None,
+        known_degradation: Any = None,
+        noise_level: float = 0.0,
+        every: int = 1,
     ) -> io.NodeOutput:
         check_schedule(model.get_model_object("model_sampling"))
         patched = model.clone()
         where = where_to_act(mask)
         if strength == 0 or (where is not None and not where.any()):
             return io.NodeOutput(patched)
-        settings = operator_for(degradation, scale), strength, (start_percent, end_percent), where
+        operator, what = operator_for(degradation, scale), str(degradation)
+        needs_pixels = degradation == "grayscale"
+        if known_degradation is not None:
+            known = check_known(known_degradation)
+            operator, needs_pixels, what = known.operator(), known.needs_pixels, str(known)
+        trust = Trust(strength, noise_level, every)
+        settings = operator, trust, (start_percent, end_percent), where
         if image is not None and vae is not None:
             pixels, _ = from_image(image)
             guidance = PixelNullSpace(pixels, vae, *settings)
-        elif image is not None or degradation == "grayscale":
+        elif image is not None or needs_pixels:
             raise ValueError(
-                f"The degradation {degradation} is to be undone in pixels: connect both `image` "
+                f"The degradation {what} is to be undone in pixels: connect both `image` "
                 "(the reference) and `vae`."
             )
         elif latent is not None:

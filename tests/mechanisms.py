@@ -56,6 +56,7 @@ MECHANISMS = {
     "tagger/load": "host/test_tagger.py::test_files_load_as_published",
     "tagger/run": "host/test_tagger.py::test_lora_strength_0_is_plain_ram_and_1_is_dape",
     "zeroshot/guide": "host/test_ddnm.py::test_every_prediction_and_the_result_have_the_references_means",
+    "zeroshot/sampler": "host/test_zeroshot.py::test_one_repeat_is_the_inner_sampler_bit_for_bit",
     "nodes/__init__": "host/test_pack.py::test_loads_under_any_folder_name",
     "__init__": "host/test_pack.py::test_import_changes_nothing_in_the_host_and_loads_nothing_heavy",
 }  # fmt: skip

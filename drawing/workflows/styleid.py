@@ -1,4 +1,4 @@
-"""The workflows of StyleID, and of DDNM."""
+"""The workflows of StyleID."""
 
 from __future__ import annotations
 
@@ -163,97 +163,7 @@ def restore_then_style(g: Graph) -> None:
     before_and_after(g, 5, photo[0], done[0], "restored_and_styled")
 
 
-def ddnm_inpaint(g: Graph) -> None:
-    g.note = (
-        "# DDNM: fill a hole, keep the rest\n\nFor scratches, spots and things in the way, with any "
-        "Stable Diffusion checkpoint (an inpainting one is not needed). Every step's prediction is "
-        "replaced by the photo wherever the photo is known. The settings follow the paper: 100 "
-        "steps with noise (eta 0.85).\nChoose the photo in **Load Image**, right click on it, "
-        "**Open in MaskEditor**, paint over the damage, describe the whole picture in **What the "
-        "picture shows**, press **Run**.\n\n"
-        + files_note(g.name, BASE)
-        + DIALS
-        + "- `expand` in *Grow the damage*: 16 pixels around the damage are redrawn, because each cell of "
-        "the latent sees its surroundings. More, if the damage shines through.\n"
-        "- `end_percent` in *DDNM Guidance*: 1. 0.9 leaves the last steps to the model, which "
-        "smooths seams.\n"
-        "- `height` in *Size to work at*: 512. The hole is drawn at that size and enlarged; the "
-        "photo around it keeps its own pixels.\n\n"
-        "The projection works on latents here, where it costs nothing. A latent cell is 8 pixels "
-        "wide: what is thinner is redrawn with its surroundings.\n"
-    )
-    with g.group("1  Photo and damage"):
-        photo = g.add("LoadImage", image="example.png")
-        hole = g.add("GrowMask", "Grow the damage", mask=photo[1], expand=16, tapered_corners=True)
-        known = g.add("InvertMask", "Where the photo is known", mask=hole[0])
-    with g.group("2  Model and prompt"):
-        base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
-        texts = [
-            g.add("CLIPTextEncode", title, clip=base[1], text=text)
-            for title, text in (
-                ("What the picture shows", "a photo, high quality"),
-                ("What it does not", "blurry, low quality"),
-            )
-        ]
-    with g.group("3  Fill"):
-        scaled = g.add(
-            "ImageScale",
-            "Size to work at",
-            image=photo[0],
-            upscale_method="lanczos",
-            width=0,
-            height=SIDE,
-            crop="disabled",
-        )
-        ready = g.add(
-            "RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64, mask=known[0]
-        )
-        latent = g.add("VAEEncode", pixels=ready[0], vae=base[2])
-        guided = g.add(
-            "DDNMGuidance",
-            "DDNM Guidance",
-            model=base[0],
-            degradation="inpaint",
-            latent=latent[0],
-            mask=ready[2],
-        )
-        sigmas = g.add("BasicScheduler", model=guided[0], scheduler="ddim_uniform", steps=100)
-        guider = g.add(
-            "CFGGuider", model=guided[0], positive=texts[0][0], negative=texts[1][0], cfg=7.5
-        )
-        noise = g.add(
-            "LREmbeddedNoise",
-            "Start from noise",
-            model=guided[0],
-            latent=latent[0],
-            sigmas=sigmas[0],
-            seed=SEED,
-            start="noise",
-        )
-        sampler = g.folded("SamplerEulerAncestral", eta=0.85)
-        result = g.add(
-            "SamplerCustomAdvanced",
-            noise=noise[0],
-            guider=guider[0],
-            sampler=sampler[0],
-            sigmas=sigmas[0],
-            latent_image=latent[0],
-        )
-        decoded = g.add("VAEDecode", samples=result[0], vae=base[2])
-        done = g.add("RestorationFinish", image=decoded[0], info=ready[1])
-        pasted = g.folded(
-            "ImageCompositeMasked",
-            "Only the damage is replaced",
-            destination=photo[0],
-            source=done[0],
-            resize_source=True,
-            mask=hole[0],
-        )
-    before_and_after(g, 4, photo[0], pasted[0], "inpainted")
-
-
 WORKFLOWS = {
     "styleid_transfer": ("4 Paint a photo in the style of a picture", transfer),
     "restore_then_style": ("4 Restore an old photo, then paint it", restore_then_style),
-    "ddnm_inpaint": ("4 Fill a hole in a photo", ddnm_inpaint),
 }

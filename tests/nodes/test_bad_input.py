@@ -236,6 +236,7 @@ MORE: dict[tuple[str, str], dict[str, Any]] = {
     ("LatentImageGuidance", "mask"): {"latent": LATENT},
     ("DDNMGuidance", "image"): {"vae": "VAE"},
     ("DDNMGuidance", "mask"): {"latent": LATENT},
+    ("KnownDegradation", "mask"): {"kind": "inpaint"},
     ("RestorationFaceCrop", "image"): {"detector": "aligned"},
     ("RestorationFaceCrop", "mask"): {"detector": "aligned"},
     ("StyleIDInvert", "latent"): {"steps": 2, "layers": "6"},

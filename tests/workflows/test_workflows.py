@@ -253,8 +253,8 @@ def test_every_weight_file_says_where_it_comes_from(name) -> None:
         assert f"**Files**, {total(tuple(names))} " in note_of(name)
 
 
-WITHOUT_DIAL = {"ddnm_inpaint", "tag_and_prompt"}
-"""DDNM's own `strength` is such a dial already; a tagger draws nothing."""
+WITHOUT_DIAL = {"ddnm_inpaint", "repaint_inpaint", "luma_color", "jpeg_repair", "tag_and_prompt"}
+"""DDNM's own `strength` is such a dial already, and so is a mask; a tagger draws nothing."""
 APPLY = {"LAControlApply", "PACAControlApply", "SeeSRControlApply", "StyleIDApply"}
 
 
