@@ -299,7 +299,7 @@ class DDNMGuidance(CheckedNode):
     def execute(
         cls,
         model: Any,
-        degradation: str,
+        degradation: Degradation,
         scale: int,
         strength: float,
         start_percent: float,
