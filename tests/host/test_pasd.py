@@ -845,3 +845,45 @@ def test_no_heads_no_preview(model) -> None:
     assert torch.equal(
         eps(applied(model, pasd), *noisy()), eps(applied(model, networks(sd15())), *noisy())
     )
+
+
+def test_four_steps_of_lcm_start_from_the_photo_at_its_own_timesteps(host, model, pasd) -> None:
+    """As docs/pasd.md sets it, but for the LoRA: sampling `lcm`, its sampler, `simple`, cfg 1."""
+    import comfy.sample
+    import comfy.samplers
+    from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+    from restoration.nodes.sampling import LREmbeddedNoise
+
+    (lcm,) = ModelSamplingDiscrete().patch(model, "lcm", False)
+    patched = applied(lcm, pasd)
+    sampling = patched.get_model_object("model_sampling")
+    sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", 4)
+    assert [round(float(sampling.timestep(level))) for level in sigmas[:-1]] == [999, 759, 499, 259]
+    calls: list[int] = []
+    handle = watch(pasd.control.model, lambda _, args: calls.append(args[0].shape[0]))
+
+    def run(photo: Tensor, begin: str) -> Tensor:
+        latent = {"samples": photo}
+        noise, _ = LREmbeddedNoise.execute(patched, latent, 7, sigmas, begin).result
+        with torch.inference_mode():
+            return comfy.sample.sample_custom(
+                patched,
+                noise.generate_noise(latent),
+                1.0,
+                comfy.samplers.sampler_object("lcm"),
+                sigmas,
+                *pair(),
+                latent["samples"],
+                seed=7,
+            )
+
+    def changed_by_the_photo(begin: str) -> float:
+        photo = seeded_input(2, "photo", 1, 4, HEIGHT, WIDTH)
+        found, other = run(photo, begin), run(-photo, begin)
+        assert torch.isfinite(found).all()
+        return float((found - other).abs().max() / found.abs().max())
+
+    assert changed_by_the_photo("pasd") > 10 * changed_by_the_photo("noise")
+    handle.remove()
+    assert calls == [1] * 4 * 4

@@ -435,3 +435,29 @@ def test_bad_input_gets_a_sentence(vae) -> None:
         encode(vae, picture(7, 30), 64)
     with pytest.raises(ValueError, match="`pixels` contains NaN"):
         encode(vae, torch.full((1, 16, 16, 3), float("nan")), 64)
+
+
+def test_a_tiny_vae_decodes_in_place_of_the_real_one(comfy) -> None:
+    """TAESD as core's Load VAE makes it, where a recipe is given it: core's node, also in tiles."""
+    from comfy.sd import VAE
+    from comfy.taesd.taesd import TAESD
+
+    from restoration.common.recipe import Settings
+    from restoration.onestep.recipe import pisasr_recipe
+
+    sockets = ("image", "model", "clip", "vae", "onestep_model", "decode_vae")
+    given = {name: [name, 0] for name in sockets}
+    graph = pisasr_recipe(given, Settings(4.0, 0.5, "", tile_size=768))
+    assert graph["latent"]["class_type"] == "TiledVAEEncodeExact"
+    assert graph["latent"]["inputs"]["vae"] == ["vae", 0]
+    assert graph["decoded"]["class_type"] == "VAEDecode"
+    assert graph["decoded"]["inputs"]["vae"] == ["decode_vae", 0]
+
+    weights = {
+        f"{part}.{key}": value
+        for part in ("taesd_encoder", "taesd_decoder")
+        for key, value in seeded_weights(getattr(TAESD(), part)).items()
+    }
+    weights |= {"vae_scale": torch.tensor(0.18215), "vae_shift": torch.tensor(0.0)}
+    (decoded,) = comfy.nodes.VAEDecode().decode(VAE(sd=weights), {"samples": latent(9, 7)})
+    assert decoded.shape == (1, 72, 56, 3) and 0 <= decoded.min() < decoded.max() <= 1
