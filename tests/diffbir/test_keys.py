@@ -19,10 +19,14 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 
 def manifest(name: str) -> dict[str, Tensor]:
     """Every key of a published file, on the meta device."""
-    data = json.loads((GOLDEN / f"{name}.json").read_text())
+    groups = json.loads((GOLDEN / f"{name}.json").read_text())["groups"]
+    # A file of tables has them under their names, and not the base that they are laid over.
+    tables = {f"{table}.": keys for table, keys in groups.items() if table.startswith("state_dict")}
     return {
-        key: torch.empty(shape, device="meta", dtype=torch.long if kind == "int" else torch.float)
-        for group in data["groups"].values()
+        f"{table}{key}": torch.empty(
+            shape, device="meta", dtype=torch.long if kind == "int" else torch.float
+        )
+        for table, group in (tables.items() if tables else (("", g) for g in groups.values()))
         for key, (shape, kind) in group.items()
     }
 
@@ -87,6 +91,8 @@ OTHERS = {
     "pasd/manifest_unet_pasd": "PASD's UNet",
     "pasd/manifest_unet_pasd_light": "PASD's light UNet",
     "pasd/manifest_unet_pasd_sdxl": "PASD's UNet",
+    "osediff/manifest_osediff": "the adapters of OSEDiff",
+    "pisasr/manifest_pisa_sr": "the adapters of PiSA-SR",
     "seesr/manifest_dape_lora": "DAPE",
     "seesr/manifest_ram_swin_large_14m": "RAM",
     "seesr/manifest_seesr_controlnet": "SeeSR's control network",

@@ -364,7 +364,7 @@ def test_shipped_workflows_go_by_their_names(name, tmp_path, monkeypatch) -> Non
 
 
 def test_the_form_for_people_of_a_shipped_workflow_stands_for_the_other() -> None:
-    (people,) = WORKFLOWS.glob("1 *.json")
+    (people,) = WORKFLOWS.glob("1 Quick*.json")
     assert workflow_file(str(people)).parts[-2:] == ("api", "quick_restore.json")
 
 
