@@ -46,8 +46,9 @@ NODES2 = Look(26, 24, 32, {"COMBO": 35, "STRING": 37}, badge=24)
 """It folds advanced widgets away."""
 TEXT, BAR = 70, 32
 """Of a text of several lines; "Show advanced inputs", which Nodes 2.0 draws below the node."""
-BARRED = {"GrowMask", "SamplerEulerAncestral"}
-"""Core's nodes that have the bar on newer hosts than the one that is drawn with."""
+BARRED = {"GrowMask": {"tapered_corners"}, "SamplerEulerAncestral": {"eta", "s_noise"}}
+"""Core's nodes that have the bar on newer hosts than the one that is drawn with, and their widgets that
+fold away there."""
 FEW = 12
 """Nodes of a workflow that shows all of them whole; in larger ones those without widgets are folded."""
 FIXED = {"KSamplerSelect", "RestorationSampler", "TiledVAEEncodeExact", "TiledVAEDecodeExact"}
@@ -245,7 +246,8 @@ def height(node: Node, definitions: Definitions) -> int:
     widgets = [each for each in described if each.is_widget]
     sockets = max(len(described) - len(widgets), len(definitions[node.kind].RETURN_TYPES))
     extras = sum(_extras(each) for each in widgets)
-    plain = [each for each in widgets if not each.options.get("advanced")]
+    later = BARRED.get(node.kind, ())
+    plain = [w for w in widgets if not w.options.get("advanced") and w.name not in later]
     canvas = _tall(CANVAS, sockets, widgets) + CANVAS.number * extras
     nodes2 = _tall(NODES2, sockets, plain) + NODES2.badge * is_ours(definitions[node.kind])
     return max(canvas, nodes2) + PICTURES.get(node.kind, 0)

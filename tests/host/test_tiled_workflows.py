@@ -62,7 +62,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> int:
 
 
 def test_every_method_that_samples_a_photo_has_one() -> None:
-    assert {name.partition("_")[0] for name in TILED} == {"diffbir", "pasd", "seesr"}
+    assert {name.partition("_")[0] for name in TILED} == {"diffbir", "pasd", "seesr", "pisasr"}
 
 
 def test_runs_in_tiles_that_leave_no_choice_in_the_picture(comfy, prompt, caplog) -> None:
