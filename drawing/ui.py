@@ -9,7 +9,7 @@ from ..tools.shipped import graph_id
 from .definitions import inputs_of, is_ours
 from .graph import Graph, Json, Node, Slot
 from .labels import label
-from .layout import Box, arrange, height
+from .layout import HIGH, Box, arrange, height
 
 GROUP_COLORS = ("#3f789e", "#b58b2a", "#8A8", "#88A", "#a1309b", "#3f789e")
 NOTE_PROPERTY = "diffusion_restoration_note"
@@ -80,7 +80,7 @@ def _drawn(graph: Graph, node: Node, box: Box, order: int, links: list[list[Any]
         "id": node.id,
         "type": node.kind,
         "pos": [box.x, box.y],
-        "size": [box.width, box.height or height(node, graph.definitions)],
+        "size": [box.width, box.height or _unfolded(node, box, graph)],
         "flags": {},
         "order": order,
         "mode": 0,
@@ -93,6 +93,12 @@ def _drawn(graph: Graph, node: Node, box: Box, order: int, links: list[list[Any]
         "properties": _properties(node, definition),
         "widgets_values": stored,
     }
+
+
+def _unfolded(node: Node, box: Box, graph: Graph) -> int:
+    """Of a folded node: no further down than the graph is drawn. The front end makes it as high as its
+    widgets need when somebody opens it."""
+    return min(height(node, graph.definitions), HIGH - box.y)
 
 
 def _inputs(graph: Graph, node: Node, links: list[list[Any]]) -> tuple[list[Json], list[Any]]:

@@ -190,6 +190,16 @@ def test_links_run_to_the_right_or_down_and_the_note_lies_above(name) -> None:
     assert all(top > places[note["id"]][3] for number, (_, top, *_) in places.items() if number > 1)
 
 
+def test_nothing_of_it_lies_further_out_than_can_be_read_as_opened(name) -> None:
+    """Folded nodes too, at the size that the file gives them."""
+    ui = ui_of(name)
+    boxes = [(*node["pos"], *node["size"]) for node in ui["nodes"]]
+    boxes += [tuple(group["bounding"]) for group in ui["groups"]]
+    left, top = (min(box[axis] for box in boxes) for axis in (0, 1))
+    right, low = (max(box[axis] + box[axis + 2] for box in boxes) for axis in (0, 1))
+    assert right - left <= 1850 and low - top <= 1150 - 30  # the first title
+
+
 def test_a_simple_workflow_opens_as_an_app(name) -> None:
     """Photo first, the file to compare last; what shows all nodes stays a graph."""
     ui = ui_of(name)
