@@ -31,6 +31,11 @@ def guidance_scale(scale: float, fidelity: float) -> float:
     return scale * 2 * check_fidelity(fidelity)
 
 
+def detail_scale(scale: float, fidelity: float) -> float:
+    """Scale of a part that only draws detail: times 1.5, as free as a control gets, to 0 (none)."""
+    return between(1.5 * scale, scale, 0.0, fidelity)
+
+
 def between(low: float, knob: float, high: float, fidelity: float) -> float:
     """`low` at 0, `knob` at 0.5, `high` at 1, straight lines between; low may exceed high."""
     if check_fidelity(fidelity) < AUTHORS:

@@ -41,7 +41,7 @@ class Settings:
     speed: Speed = "authors"
     color_correction_method: str | Link = "wavelet"
     lambda_pix: float | Link = 1.0
-    """PiSA-SR's dials."""
+    """How much damage is removed, and how much detail is drawn, where a method has a dial for each."""
     lambda_sem: float | Link = 1.0
 
     def steps_of(self, authors: int, fast: int) -> int:

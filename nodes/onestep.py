@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..common.fidelity import AUTHORS, between
+from ..common.fidelity import AUTHORS, detail_scale
 from ..host.folders import KIND, network_files
 from ..host.loading import fingerprint
 from ..host.one_step import one_step_of
@@ -18,8 +18,6 @@ from ..onestep.load import load_onestep
 from ..registry import naming
 
 CATEGORY = "restoration/onestep"
-FREE = 1.5
-"""What fidelity 0 makes of lambda_sem, relative to what is set."""
 
 OneStepModelType = io.Custom("ONESTEP_MODEL")
 
@@ -217,7 +215,7 @@ class PiSASRApply(CheckedNode):
         mask: Tensor | None = None,
         fidelity: float = AUTHORS,
     ) -> io.NodeOutput:
-        turned = between(FREE * lambda_sem, lambda_sem, 0.0, fidelity)
+        turned = detail_scale(lambda_sem, fidelity)
         return io.NodeOutput(apply_pisasr(model, onestep_model, lambda_pix, turned, mask))
 
 

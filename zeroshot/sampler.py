@@ -22,10 +22,13 @@ from .operators import Spectral
 from .sampling import (
     Levels,
     Measurement,
-    ddim_noise,
+    Run,
+    Step,
+    ddim,
     ddnm,
+    ddrm,
     ddrm_start,
-    ddrm_step,
+    descend,
     jump_times,
     repaint,
 )
@@ -119,14 +122,15 @@ def zero_shot_sampler(settings: ZeroShot) -> KSAMPLER:
         down = sum(there > here for here, there in levels.transitions())
         with tqdm(total=down, disable=disable) as bar:
             if settings.method == "repaint":
-                return _repaint(Call(model, sigmas, arguments, callback, bar), x, levels, draw)
+                call = Call(model, sigmas, arguments, callback, bar)
+                return _repaint(call, Run(call, levels, draw), x)
             arguments, guidance = _taken_over(arguments)
             call = Call(model, sigmas, arguments, callback, bar)
+            run = Run(call, levels, draw)
             if settings.method == "ddrm" and guidance:
-                return _ddrm(call, x, levels, draw, _one(guidance), settings)
-            return ddnm(
-                call, x, levels, draw, lambda x0, i: call.guided(guidance, x0, i), settings.eta
-            )
+                return _ddrm(call, run, x, _one(guidance), settings)
+            update = ddnm(lambda x0, level: call.guided(guidance, x0, level), settings.eta)
+            return descend(run, x, update)
 
     return KSAMPLER(claiming(sample, running_node()))
 
@@ -163,43 +167,29 @@ def _one(guidance: Sequence[NullSpaceGuidance]) -> LatentNullSpace:
     return first
 
 
-def _ddrm(
-    call: Call,
-    x: Tensor,
-    levels: Levels,
-    draw: Callable[[], Tensor],
-    guidance: LatentNullSpace,
-    settings: ZeroShot,
-) -> Tensor:
+def _ddrm(call: Call, run: Run, x: Tensor, guidance: LatentNullSpace, settings: ZeroShot) -> Tensor:
     """DDRM where the guidance acts, DDIM elsewhere and outside of its part of the run."""
-    operator = guidance.operator
+    operator, sigmas = guidance.operator, run.levels.sigmas
     assert isinstance(operator, Spectral)
     y = guidance.measurement(x, "latent cells")
     known = Measurement(operator, y, guidance.trust.noise_level)
     weight = guidance.trust.strength * guidance.where(x)
-    first = levels.sigmas[0]
-    if is_first_level(training_table(call.base.model_sampling), first) and guidance.in_part(
-        call.base, first
-    ):
+    first, table = sigmas[0], training_table(call.base.model_sampling)
+    if is_first_level(table, first) and guidance.in_part(call.base, first):
         seen = ddrm_start(x / math.hypot(1, first), first, known)
         x = x + weight * (seen - x)
-    x0 = x
-    for here, there in levels.transitions():
-        fresh, sigma, to = draw(), levels.sigmas[here], levels.sigmas[there]
-        if to > sigma:
-            x = x0 + to * fresh
-            continue
-        x0 = call(x, here)
-        noise = (x - x0) / sigma
-        plain = x0 + to * ddim_noise(noise, fresh, settings.eta)
-        x = plain
-        if guidance.in_part(call.base, sigma):
-            moved = ddrm_step(x0, noise, fresh, to, known, settings.eta, settings.eta_b)
-            x = plain + weight * (moved - plain)
-    return x
+    plain, moved = ddim(settings.eta), ddrm(known, settings.eta, settings.eta_b)
+
+    def update(step: Step) -> Tensor:
+        usual = plain(step)
+        if not guidance.in_part(call.base, sigmas[step.level]):
+            return usual
+        return usual + weight * (moved(step) - usual)
+
+    return descend(run, x, update)
 
 
-def _repaint(call: Call, x: Tensor, levels: Levels, draw: Callable[[], Tensor]) -> Tensor:
+def _repaint(call: Call, run: Run, x: Tensor) -> Tensor:
     """RePaint over the run's noise mask; what is known is pasted at the end, other than the authors do."""
     paint = call.extra_args.get("denoise_mask")
     known = getattr(call.model, "latent_image", None)
@@ -209,10 +199,9 @@ def _repaint(call: Call, x: Tensor, levels: Levels, draw: Callable[[], Tensor]) 
             "VAE Encode, with the hole in white."
         )
     call.extra_args = {**call.extra_args, "denoise_mask": None}
-    mask = (1 - paint).to(x)
-    known = known.to(x)
-    x = repaint(call, x, levels, draw, known, mask)
-    return mask * known + (1 - mask) * x if levels.sigmas[-1] == 0 else x
+    mask, known = (1 - paint).to(x), known.to(x)
+    x = repaint(run, x, known, mask)
+    return mask * known + (1 - mask) * x if run.levels.sigmas[-1] == 0 else x
 
 
 # Time travel

@@ -71,34 +71,68 @@ class Levels:
         return pairwise(self.visits)
 
 
-def ddim_noise(noise: Tensor, fresh: Tensor, eta: float) -> Tensor:
-    """A mix of the network's noise and fresh noise, of unit variance."""
-    return math.sqrt(1 - eta**2) * noise + eta * fresh
+@dataclass(frozen=True)
+class Run:
+    """What every update runs in."""
+
+    network: Network
+    levels: Levels
+    draw: Draw
+    seen: Seen | None = None
+
+    def tell(self, level: int, x: Tensor, x0: Tensor) -> None:
+        if self.seen is not None:
+            self.seen(level, x, x0)
 
 
-def ddnm(
-    network: Network,
-    x: Tensor,
-    levels: Levels,
-    draw: Draw,
-    project: Callable[[Tensor, int], Tensor],
-    eta: float,
-    seen: Seen | None = None,
-) -> Tensor:
-    """DDNM (Wang et al. 2023, arXiv 2212.00490, algorithm 1; its time travel noises the network's
-    x0). project: (x0, index of its level) -> x0 that agrees with the measurement. Ends with that.
-    """
-    x0 = x
-    for here, there in levels.transitions():
-        fresh, sigma, to = draw(), levels.sigmas[here], levels.sigmas[there]
+@dataclass(frozen=True)
+class Step:
+    """One step down: B C h w each."""
+
+    level: int
+    """Index of the level that it comes from."""
+    x0: Tensor
+    """The network's."""
+    noise: Tensor
+    """The network's own, of unit variance."""
+    fresh: Tensor
+    """Unit noise."""
+    to: float
+    """Sigma of the level that it goes to."""
+
+
+Update = Callable[[Step], Tensor]
+"""x at the level that the step goes to."""
+
+
+def descend(run: Run, x: Tensor, update: Update) -> Tensor:
+    """Through the levels of a run. A jump up noises the network's latest x0 (DDNM's time travel)."""
+    sigmas, x0 = run.levels.sigmas, x
+    for here, there in run.levels.transitions():
+        fresh, sigma, to = run.draw(), sigmas[here], sigmas[there]
         if to > sigma:
             x = x0 + to * fresh
         else:
-            x0 = network(x, here)
-            x = project(x0, here) + to * ddim_noise((x - x0) / sigma, fresh, eta)
-        if seen is not None:
-            seen(there, x, x0)
+            x0 = run.network(x, here)
+            x = update(Step(here, x0, (x - x0) / sigma, fresh, to))
+        run.tell(there, x, x0)
     return x
+
+
+def renoised(step: Step, x0: Tensor, eta: float) -> Tensor:
+    """x of a picture at the step's level: DDIM's mix of the network's noise and fresh noise."""
+    return x0 + step.to * (math.sqrt(1 - eta**2) * step.noise + eta * step.fresh)
+
+
+def ddim(eta: float) -> Update:
+    """Song et al. 2020, arXiv 2010.02502, eq. 12."""
+    return lambda step: renoised(step, step.x0, eta)
+
+
+def ddnm(project: Callable[[Tensor, int], Tensor], eta: float) -> Update:
+    """DDNM (Wang et al. 2023, arXiv 2212.00490, algorithm 1). project: (x0, index of its level) -> x0
+    that agrees with the measurement; a run ends with that."""
+    return lambda step: renoised(step, project(step.x0, step.level), eta)
 
 
 @dataclass(frozen=True)
@@ -112,78 +146,49 @@ class Measurement:
     """Standard deviation of its noise, in the picture's own units."""
 
 
-def ddrm(
-    network: Network,
-    x: Tensor,
-    levels: Levels,
-    draw: Draw,
-    known: Measurement,
-    eta: float,
-    eta_b: float,
-    seen: Seen | None = None,
-) -> Tensor:
+def ddrm(known: Measurement, eta: float, eta_b: float) -> Update:
     """DDRM (Kawar et al. 2022, arXiv 2201.11793, eq. 7-8), coordinate by coordinate of the measurement;
-    with eta_b 1 it is DDNM+ (arXiv 2212.00490, eq. 17-19). Ends with the network's x0.
-    """
-    x0 = x
-    for here, there in levels.transitions():
-        fresh, sigma, to = draw(), levels.sigmas[here], levels.sigmas[there]
-        if to > sigma:
-            x = x0 + to * fresh
-        else:
-            x0 = network(x, here)
-            x = ddrm_step(x0, (x - x0) / sigma, fresh, to, known, eta, eta_b)
-        if seen is not None:
-            seen(there, x, x0)
-    return x
-
-
-def ddrm_step(
-    x0: Tensor,
-    noise: Tensor,
-    fresh: Tensor,
-    to: float,
-    known: Measurement,
-    eta: float,
-    eta_b: float,
-) -> Tensor:
-    """x at the level `to`. noise: the network's own. fresh: unit noise."""
-    unmeasured = x0 + to * ddim_noise(noise, fresh, eta)
+    with eta_b 1 it is DDNM+ (arXiv 2212.00490, eq. 17-19). A run ends with the network's x0."""
     operator, y, sigma_y = known.operator, known.y, known.noise_level
     rest = math.sqrt(1 - eta**2)
 
-    def by_case(hot: OfValue, cold: OfValue, otherwise: float) -> OfValue:
-        """hot: the measurement is surer than the level's noise; cold: the other way round."""
+    def update(step: Step) -> Tensor:
+        to, unmeasured = step.to, renoised(step, step.x0, eta)
 
-        def of(s: Tensor) -> Tensor:
-            found = torch.full_like(s, otherwise)
-            found = torch.where(s * to > sigma_y, hot(s), found)
-            return torch.where(s * to < sigma_y, cold(s), found)
+        def by_case(hot: OfValue, cold: OfValue, otherwise: float) -> OfValue:
+            """hot: the measurement is surer than the level's noise; cold: the other way round."""
 
-        return of
+            def of(s: Tensor) -> Tensor:
+                found = torch.full_like(s, otherwise)
+                found = torch.where(s * to > sigma_y, hot(s), found)
+                return torch.where(s * to < sigma_y, cold(s), found)
 
-    def share(s: Tensor) -> Tensor:  # of x0 that the measurement replaces, where it is cold
-        return to * rest * s / max(sigma_y, 1e-30)
+            return of
 
-    def fresh_of_hot(s: Tensor) -> Tensor:
-        return (to**2 - (eta_b * sigma_y / s.clamp(min=1e-30)).square()).clamp(min=0).sqrt()
+        def share(s: Tensor) -> Tensor:  # of x0 that the measurement replaces, where it is cold
+            return to * rest * s / max(sigma_y, 1e-30)
 
-    of_x0 = by_case(lambda s: torch.full_like(s, 1 - eta_b), lambda s: 1 - share(s), 1.0)
-    of_fresh = by_case(fresh_of_hot, lambda s: torch.full_like(s, to * eta), to * eta)
-    of_noise = by_case(torch.zeros_like, torch.zeros_like, to * rest)
-    of_y = by_case(
-        lambda s: eta_b / s.clamp(min=1e-30),
-        lambda s: torch.full_like(s, to * rest / max(sigma_y, 1e-30)),
-        0.0,
-    )
-    return (
-        unmeasured
-        - operator.filter(unmeasured, torch.ones_like)
-        + operator.filter(x0, of_x0)
-        + operator.filter(fresh, of_fresh)
-        + operator.filter(noise, of_noise)
-        + operator.filter_measured(y, of_y, x0)
-    )
+        def fresh_of_hot(s: Tensor) -> Tensor:
+            return (to**2 - (eta_b * sigma_y / s.clamp(min=1e-30)).square()).clamp(min=0).sqrt()
+
+        of_x0 = by_case(lambda s: torch.full_like(s, 1 - eta_b), lambda s: 1 - share(s), 1.0)
+        of_fresh = by_case(fresh_of_hot, lambda s: torch.full_like(s, to * eta), to * eta)
+        of_noise = by_case(torch.zeros_like, torch.zeros_like, to * rest)
+        of_y = by_case(
+            lambda s: eta_b / s.clamp(min=1e-30),
+            lambda s: torch.full_like(s, to * rest / max(sigma_y, 1e-30)),
+            0.0,
+        )
+        return (
+            unmeasured
+            - operator.filter(unmeasured, torch.ones_like)
+            + operator.filter(step.x0, of_x0)
+            + operator.filter(step.fresh, of_fresh)
+            + operator.filter(step.noise, of_noise)
+            + operator.filter_measured(y, of_y, step.x0)
+        )
+
+    return update
 
 
 def ddrm_start(noise: Tensor, sigma: float, known: Measurement) -> Tensor:
@@ -211,36 +216,33 @@ def ddrm_start(noise: Tensor, sigma: float, known: Measurement) -> Tensor:
 
 
 def repaint(
-    network: Network,
+    run: Run,
     x: Tensor,
-    levels: Levels,
-    draw: Draw,
     known: Tensor,
     mask: Tensor,
-    seen: Seen | None = None,
-    variance: Callable[[int, float], Tensor | float] | None = None,
+    deviation: Callable[[int, float], Tensor | float] | None = None,
 ) -> Tensor:
     """RePaint (Lugmayr et al. 2022, arXiv 2201.09865, algorithm 1). known: the picture; mask: B 1 H W,
-    1 where it is known. variance: (index of the level, the fixed small standard deviation) -> that of
-    the step, for networks that learn it.
+    1 where it is known. deviation: (index of the level, the fixed small one) -> standard deviation of
+    the step's noise, for networks that learn it.
 
     Before every step but the first the known part gets noise of its own. Ends with the network's sample,
     whose known part is not pasted.
     """
-    x0 = None
-    for here, there in levels.transitions():
-        fresh, sigma, to = draw(), levels.sigmas[here], levels.sigmas[there]
+    sigmas, x0 = run.levels.sigmas, None
+    for here, there in run.levels.transitions():
+        fresh, sigma, to = run.draw(), sigmas[here], sigmas[there]
         if to > sigma:
             x = x + math.sqrt(to**2 - sigma**2) * fresh
         else:
             if x0 is not None:
-                x = mask * (known + sigma * draw()) + (1 - mask) * x
-            x0 = network(x, here)
+                x = mask * (known + sigma * run.draw()) + (1 - mask) * x
+            x0 = run.network(x, here)
             ratio = (to / sigma) ** 2
-            deviation: Tensor | float = to * math.sqrt(1 - ratio)
-            if variance is not None and to > 0:
-                deviation = variance(here, float(deviation))
-            x = x0 + ratio * (x - x0) + deviation * fresh
-        if seen is not None and x0 is not None:
-            seen(there, x, x0)
+            std: Tensor | float = to * math.sqrt(1 - ratio)
+            if deviation is not None and to > 0:
+                std = deviation(here, float(std))
+            x = x0 + ratio * (x - x0) + std * fresh
+        if x0 is not None:
+            run.tell(there, x, x0)
     return x

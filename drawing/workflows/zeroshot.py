@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from ...common.bases import SD15, SD21
-from ..graph import Graph, Node, Slot
+from ..graph import Graph, Slot
 from ..notes import CHOOSE, DIALS, files_note
 from ..parts import before_and_after, photo_group
 from .seesr import CONTROL, TAGGER, UNET
@@ -13,8 +13,6 @@ from .seesr import CONTROL, TAGGER, UNET
 BASE = SD15.name
 SIDE = 512
 SEED = 1234
-Fill = Callable[[Graph, Slot, Node, Slot], tuple[Slot, Slot, Slot]]
-"""(graph, model, the prepared photo, its latent) -> model, sampler, latent of the run."""
 
 
 def ddnm_inpaint(g: Graph) -> None:
@@ -36,7 +34,7 @@ def ddnm_inpaint(g: Graph) -> None:
         "The projection works on latents here, where it costs nothing. A latent cell is 8 pixels "
         "wide: what is thinner is redrawn with its surroundings.\n"
     )
-    _fill(g, _by_projection)
+    _fill(g, repaint=False)
 
 
 def repaint_inpaint(g: Graph) -> None:
@@ -54,43 +52,18 @@ def repaint_inpaint(g: Graph) -> None:
         "- `expand` in *Grow the damage*: 16 pixels around the damage are redrawn. More, if the damage "
         "shines through.\n"
     )
-    _fill(g, _by_repaint)
+    _fill(g, repaint=True)
 
 
-def _by_projection(g: Graph, model: Slot, ready: Node, latent: Slot) -> tuple[Slot, Slot, Slot]:
-    guided = g.add(
-        "DDNMGuidance",
-        "DDNM Guidance",
-        model=model,
-        degradation="inpaint",
-        latent=latent,
-        mask=ready[2],
-    )
-    return guided[0], latent, latent
-
-
-def _by_repaint(g: Graph, model: Slot, ready: Node, latent: Slot) -> tuple[Slot, Slot, Slot]:
-    hole = g.folded("InvertMask", "Where to paint", mask=ready[2])
-    marked = g.folded("SetLatentNoiseMask", samples=latent, mask=hole[0])
-    return model, latent, marked[0]
-
-
-def _fill(g: Graph, by: Fill) -> None:
-    """by: sets what is known on the model or on the latent."""
-    repaint = by is _by_repaint
+def _fill(g: Graph, repaint: bool) -> None:
+    """repaint: what is known stands in the latent's noise mask, else in the guidance of the model."""
     with g.group("1  Photo and damage"):
         photo = g.add("LoadImage", image="example.png")
         hole = g.add("GrowMask", "Grow the damage", mask=photo[1], expand=16, tapered_corners=True)
         known = g.add("InvertMask", "Where the photo is known", mask=hole[0])
     with g.group("2  Model and prompt"):
         base = g.add("CheckpointLoaderSimple", ckpt_name=BASE)
-        texts = [
-            g.add("CLIPTextEncode", title, clip=base[1], text=text)
-            for title, text in (
-                ("What the picture shows", "a photo, high quality"),
-                ("What it does not", "blurry, low quality"),
-            )
-        ]
+        good, bad = _texts(g, base[1], "a photo, high quality", "blurry, low quality")
     with g.group("3  Fill"):
         scaled = g.add(
             "ImageScale",
@@ -104,17 +77,20 @@ def _fill(g: Graph, by: Fill) -> None:
         ready = g.add(
             "RestorationPrepare", image=scaled[0], min_side=SIDE, multiple=64, mask=known[0]
         )
-        latent = g.add("VAEEncode", pixels=ready[0], vae=base[2])
-        model, start, begin = by(g, base[0], ready, latent[0])
+        encoded = g.add("VAEEncode", pixels=ready[0], vae=base[2])
+        model, latent = base[0], encoded[0]
+        if repaint:
+            paint = g.folded("InvertMask", "Where to paint", mask=ready[2])
+            latent = g.folded("SetLatentNoiseMask", samples=latent, mask=paint[0])[0]
+        else:
+            model = _guided(g, model, degradation="inpaint", latent=latent, mask=ready[2])
         sigmas = g.folded("BasicScheduler", model=model, scheduler="ddim_uniform", steps=100)
-        guider = g.add(
-            "CFGGuider", model=model, positive=texts[0][0], negative=texts[1][0], cfg=7.5
-        )
+        guider = g.add("CFGGuider", model=model, positive=good, negative=bad, cfg=7.5)
         noise = g.add(
             "LREmbeddedNoise",
             "Start from noise",
             model=model,
-            latent=start,
+            latent=encoded[0],
             sigmas=sigmas[0],
             seed=SEED,
             start="noise",
@@ -130,7 +106,7 @@ def _fill(g: Graph, by: Fill) -> None:
             guider=guider[0],
             sampler=sampler[0],
             sigmas=sigmas[0],
-            latent_image=begin,
+            latent_image=latent,
         )
         decoded = g.add("VAEDecode", samples=result[0], vae=base[2])
         done = g.add("RestorationFinish", image=decoded[0], info=ready[1])
@@ -143,6 +119,11 @@ def _fill(g: Graph, by: Fill) -> None:
             mask=hole[0],
         )
     before_and_after(g, 4, photo[0], pasted[0], "repainted" if repaint else "inpainted")
+
+
+def _guided(g: Graph, model: Slot, **known: Any) -> Slot:
+    """The MODEL that agrees with what is known."""
+    return g.add("DDNMGuidance", "DDNM Guidance", model=model, **known)[0]
 
 
 def luma_color(g: Graph) -> None:
@@ -165,22 +146,21 @@ def luma_color(g: Graph) -> None:
     with g.group("3  Color"):
         ready = g.folded("RestorationPrepare", image=photo[0], transparency=photo[1])
         luma = g.add("KnownDegradation", kind="luma")
-        guided = g.add(
-            "DDNMGuidance",
-            "DDNM Guidance",
-            model=base[0],
+        guided = _guided(
+            g,
+            base[0],
             image=ready[0],
             vae=base[2],
             known_degradation=luma[0],
             every=2,
         )
         latent = g.add("VAEEncode", pixels=ready[0], vae=base[2])
-        sigmas = g.folded("BasicScheduler", model=guided[0], scheduler="ddim_uniform", steps=50)
-        guider = g.add("CFGGuider", model=guided[0], positive=good, negative=bad, cfg=7.0)
+        sigmas = g.folded("BasicScheduler", model=guided, scheduler="ddim_uniform", steps=50)
+        guider = g.add("CFGGuider", model=guided, positive=good, negative=bad, cfg=7.0)
         noise = g.add(
             "LREmbeddedNoise",
             "Noise",
-            model=guided[0],
+            model=guided,
             latent=latent[0],
             sigmas=sigmas[0],
             seed=SEED,
@@ -228,10 +208,9 @@ def jpeg_repair(g: Graph) -> None:
     with g.group("3  Repair"):
         ready = g.add("RestorationPrepare", image=photo[0], transparency=photo[1])
         jpeg = g.add("KnownDegradation", kind="jpeg", quality=30)
-        guided = g.add(
-            "DDNMGuidance",
-            "DDNM Guidance",
-            model=base[0],
+        guided = _guided(
+            g,
+            base[0],
             image=ready[0],
             vae=base[2],
             known_degradation=jpeg[0],
@@ -240,7 +219,7 @@ def jpeg_repair(g: Graph) -> None:
         latent = g.add("VAEEncode", pixels=ready[0], vae=base[2])
         result = g.add(
             "KSampler",
-            model=guided[0],
+            model=guided,
             seed=SEED,
             steps=30,
             cfg=5.0,
@@ -276,10 +255,9 @@ def bicubic_seesr(g: Graph) -> None:
         tagger = g.add("DAPELoader", ram_name=TAGGER[0], dape_name=TAGGER[1])
     with g.group("3  Restore"):
         small = g.add("KnownDegradation", kind="bicubic", scale=4)
-        guided = g.add(
-            "DDNMGuidance",
-            "DDNM Guidance",
-            model=seesr[1],
+        guided = _guided(
+            g,
+            seesr[1],
             image=photo[0],
             vae=base[2],
             known_degradation=small[0],
@@ -288,7 +266,7 @@ def bicubic_seesr(g: Graph) -> None:
         done = g.add(
             "RestoreWithSeeSR",
             image=photo[0],
-            model=guided[0],
+            model=guided,
             clip=base[1],
             vae=base[2],
             seesr_model=seesr[0],

@@ -126,6 +126,10 @@ class Run:
         self.xs.append(vp(x, self.levels.sigmas[level]))
 
     @property
+    def inside(self) -> sampling.Run:
+        return sampling.Run(self.x0, self.levels, self.draw, self.seen)
+
+    @property
     def first(self) -> float:
         return self.levels.sigmas[0]
 
@@ -160,7 +164,7 @@ def ddnm(case: GoldenCase, get) -> None:
         return project(x0, operator.invert(y, x0), operator)
 
     x = run.begin(run.start * math.hypot(1, run.first))
-    sampling.ddnm(run.x0, x, run.levels, run.draw, projected, case.config["eta"], run.seen)
+    sampling.descend(run.inside, x, sampling.ddnm(projected, case.config["eta"]))
     run.check()
 
 
@@ -168,8 +172,7 @@ def ddnm(case: GoldenCase, get) -> None:
 def ddnm_plus(case: GoldenCase, get) -> None:
     run = jumping(case)
     x = run.begin(run.start * math.hypot(1, run.first))
-    eta = case.config["eta"]
-    sampling.ddrm(run.x0, x, run.levels, run.draw, measured(case), eta, 1.0, run.seen)
+    sampling.descend(run.inside, x, sampling.ddrm(measured(case), case.config["eta"], 1.0))
     run.check()
 
 
@@ -179,8 +182,8 @@ def ddrm(case: GoldenCase, get) -> None:
     timesteps = [*config["timesteps"], -1]
     run, known = Run(case, timesteps, timesteps), measured(case)
     x = run.begin(sampling.ddrm_start(run.start, run.first, known))
-    etas = config["eta"], config["eta_b"]
-    sampling.ddrm(run.x0, x, run.levels, run.draw, known, *etas, run.seen)
+    update = sampling.ddrm(known, config["eta"], config["eta_b"])
+    sampling.descend(run.inside, x, update)
     run.check()
 
 
@@ -240,13 +243,10 @@ def repaint(case: GoldenCase, get) -> None:
             samples.append(vp(x, run.levels.sigmas[level]))
 
     sampling.repaint(
-        run.x0,
+        sampling.Run(run.x0, run.levels, run.draw, seen),
         run.start * math.hypot(1, run.first),
-        run.levels,
-        run.draw,
         case.tensors["gt"],
         case.tensors["mask"],
-        seen,
         LearnedRange(case, run.network),
     )
     case.check({"samples": torch.stack(samples), "x0": torch.stack(run.network.x0)})

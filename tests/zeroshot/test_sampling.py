@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from restoration.zeroshot.axes import Bicubic, Blur
 from restoration.zeroshot.operators import AveragePool, Identity, Separable
-from restoration.zeroshot.sampling import Measurement, ddrm_step, jump_times
+from restoration.zeroshot.sampling import Measurement, Step, ddrm, jump_times
 
 
 @settings(max_examples=80, deadline=None)
@@ -50,7 +50,7 @@ def test_the_variance_of_what_is_measured_is_that_of_the_level() -> None:
         y = operator.degrade(clean) + sigma_y * torch.randn(count, 1, 1, 1)
         fresh, noise = torch.randn_like(clean), torch.randn_like(clean)
         known = Measurement(operator, y, sigma_y)
-        x = ddrm_step(clean, noise, fresh, to, known, 0.85, 1.0)
+        x = ddrm(known, 0.85, 1.0)(Step(0, clean, noise, fresh, to))
         measured = operator.degrade(x) * scale  # of unit vectors
         assert abs(float(measured.std()) / to - 1) < 0.03, scale
 
@@ -60,7 +60,8 @@ def test_noise_free_ddrm_puts_the_measurement_and_only_that() -> None:
     operator = Separable(Bicubic(2))
     x0, noise, fresh = (torch.randn(1, 3, 8, 12) for _ in range(3))
     y = torch.randn(1, 3, 4, 6)
-    x = ddrm_step(x0, noise, torch.zeros_like(fresh), 1.0, Measurement(operator, y, 0.0), 0.0, 1.0)
+    step = Step(0, x0, noise, torch.zeros_like(fresh), 1.0)
+    x = ddrm(Measurement(operator, y, 0.0), 0.0, 1.0)(step)
     torch.testing.assert_close(operator.degrade(x), y, atol=1e-5, rtol=0)
     null = x - operator.invert(operator.degrade(x), x)
     plain = x0 + noise
