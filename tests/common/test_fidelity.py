@@ -26,7 +26,7 @@ GRID = [step / 100 for step in range(101)]
 
 KNOBS = {
     "control_strength": (lambda f: dial.control_strength(0.8, f), 0.8, (0.4, 1.2)),
-    "detail_scale": (lambda f: dial.detail_scale(0.5, f), 0.5, (0.75, 0.0)),
+    "detail_scale": (lambda f: -dial.detail_scale(0.5, f), -0.5, (-0.75, 0)),
     "guidance_scale": (lambda f: dial.guidance_scale(0.3, f), 0.3, (0.0, 0.6)),
     "noise_level": (lambda f: -dial.noise_level(900, LAST, f), -900, (-LAST, 0)),
     "gamma": (lambda f: dial.between(0.0, 0.75, 1.0, f), 0.75, (0.0, 1.0)),
