@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from comfy import model_management as mm
@@ -16,8 +16,6 @@ from ..host.sampling import PercentRange
 from ..host.x0_guidance import GuidanceStep, X0Guidance
 from .losses import (
     LatentLoss,
-    RgbLoss,
-    edge_weights,
     guide_rgb,
     latent_mse_weight,
     mean_coef,
@@ -67,18 +65,54 @@ class LatentGuidance(RestorationGuidance):
         return torch.lerp(x0, target, torch.as_tensor(weight * self.where(x0)).to(x0))
 
 
+class Comparison(Protocol):
+    """What of a decoded picture is compared with the target."""
+
+    def __call__(self, decoded: Tensor, target: Tensor, row: int) -> Tensor:
+        """The gradient of half the loss, which is the difference of the two for a squared error; of the
+        shape of `decoded`. decoded: 1 3 H W in -1..1. row: its place in the batch. ValueError for a
+        target that it does not fit."""
+        ...
+
+    def forget(self) -> None:
+        """Drops what it keeps of a run, when that ends."""
+        ...
+
+
+class PixelDifference:
+    """Pixel by pixel."""
+
+    def __init__(self, weights: Tensor | None = None) -> None:
+        """weights: B 1 H W, see `edge_weights`."""
+        self.weights = weights
+
+    def __call__(self, decoded: Tensor, target: Tensor, row: int) -> Tensor:
+        if decoded.shape[1:] != target.shape[1:]:
+            found, expected = target.shape[-2:], decoded.shape[-2:]
+            raise ValueError(
+                f"The guidance image is {found[1]}x{found[0]}, the picture being sampled "
+                f"{expected[1]}x{expected[0]}. Use the prepared picture that is restored."
+            )
+        difference = decoded - target
+        if self.weights is None:
+            return difference
+        return self.weights[row % len(self.weights)].to(difference) * difference
+
+    def forget(self) -> None: ...
+
+
 class RgbGuidance(RestorationGuidance):
-    """(Weighted) mean squared error to a picture, through the VAE's decoder.
+    """A loss between pictures, through the VAE's decoder.
 
     A decode and its backward pass for every repeat, step and image. The copy of the decoder that
     this needs lives for one run.
     """
 
-    def __init__(self, target: Tensor, vae: Any, loss: RgbLoss, *settings: Any) -> None:
+    def __init__(self, target: Tensor, vae: Any, compare: Comparison, *settings: Any) -> None:
         """target: B 3 H W in -1..1. settings: as RestorationGuidance."""
         super().__init__(*settings)
         self.target, self.vae, self.patchers = target, vae, (vae.patcher,)
-        self.weights = edge_weights(target) if loss == "rgb_weighted_mse" else None
+        self.compare = compare
         self._decoder: Any = None
 
     def memory_required(self, height: int, width: int) -> float:
@@ -89,6 +123,7 @@ class RgbGuidance(RestorationGuidance):
 
     def release(self) -> None:
         self._decoder = None
+        self.compare.forget()
 
     def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
         if self._decoder is None:
@@ -97,27 +132,17 @@ class RgbGuidance(RestorationGuidance):
 
         def decode(latent: Tensor) -> Tensor:
             mm.throw_exception_if_processing_interrupted()
-            pixels = decoder.decode(step.model.process_latent_out(latent))
-            if pixels.shape[1:] != self.target.shape[1:]:
-                found, expected = self.target.shape[-2:], pixels.shape[-2:]
-                raise ValueError(
-                    f"The guidance image is {found[1]}x{found[0]}, the picture being sampled "
-                    f"{expected[1]}x{expected[0]}. Use the prepared picture that is restored."
-                )
-            return pixels
+            return decoder.decode(step.model.process_latent_out(latent))
 
-        targets = match_batch(self.target, x0.shape[0], "image").to(x0)
-        weights, coef = self.weights, self.coef(step)
-        if weights is not None:
-            weights = match_batch(weights, x0.shape[0], "image").to(x0)
+        targets, coef = match_batch(self.target, x0.shape[0], "image").to(x0), self.coef(step)
 
-        def direction(decoded: Tensor, row: slice) -> Tensor:
-            there = None if weights is None else weights[row]
-            return rgb_direction(decoded, targets[row], self.scale, there)
+        def direction(decoded: Tensor, row: int) -> Tensor:
+            compared = self.compare(decoded, targets[row : row + 1], row)
+            return rgb_direction(compared, self.scale)
 
         # One image at a time: the backward pass holds all of the decoder's activations.
         guided = [
-            guide_rgb(each, decode, partial(direction, row=slice(i, i + 1)), coef, self.repeat)
+            guide_rgb(each, decode, partial(direction, row=i), coef, self.repeat)
             for i, each in enumerate(x0.float().split(1))
         ]
         return torch.lerp(x0, torch.cat(guided).to(x0), torch.as_tensor(self.where(x0)).to(x0))

@@ -63,15 +63,10 @@ def edge_weights(pixels_pm1: Tensor) -> Tensor:
     return 1 - block.repeat_interleave(2, -2).repeat_interleave(2, -1)
 
 
-def rgb_direction(
-    decoded: Tensor, target: Tensor, scale: float, weights: Tensor | None = None
-) -> Tensor:
-    """Update direction in pixel space, B 3 H W: minus the scaled gradient of the (weighted) MSE,
-    per sample, between `decoded` and `target` (both -1..1)."""
-    difference = decoded - target
-    if weights is not None:
-        difference = weights * difference
-    return -STRENGTH * scale * (2 / decoded[0].numel()) * difference
+def rgb_direction(difference: Tensor, scale: float) -> Tensor:
+    """Update direction in pixel space, B 3 H W: minus the scaled gradient of the mean squared error,
+    per sample, whose difference (of pictures in -1..1, weighted or not) this is."""
+    return -STRENGTH * scale * (2 / difference[0].numel()) * difference
 
 
 def guide_rgb(

@@ -11,19 +11,22 @@ from torch import Tensor
 from ..common.fidelity import AUTHORS, guidance_scale
 from ..common.images import from_image
 from ..common.latents import from_latent
-from ..diffbir.guide import LatentGuidance, RgbGuidance
-from ..diffbir.losses import LatentLoss, RgbLoss
+from ..diffbir.guide import Comparison, LatentGuidance, PixelDifference, RgbGuidance
+from ..diffbir.losses import LatentLoss, RgbLoss, edge_weights
 from ..diffbir.sampler import Version, diffbir_model_sampling
 from ..host.masks import where_to_act
 from ..host.sampling import check_schedule
 from ..host.schema import CheckedNode, KnownDegradationType, fidelity_input, percent_range, schema
 from ..host.x0_guidance import add_guidance
+from ..zeroshot.comparison import Degraded, UnknownLight
 from ..zeroshot.degradation import check_known
 from ..zeroshot.guide import LatentNullSpace, PixelNullSpace, Trust
 from ..zeroshot.operators import Degradation, operator_for
 
 CATEGORY = "restoration/diffbir"
-LOSSES: tuple[LatentLoss | RgbLoss, ...] = (*get_args(LatentLoss), *get_args(RgbLoss))
+EXPOSURE = "rgb_exposure"
+RGB_LOSSES: tuple[str, ...] = (*get_args(RgbLoss), EXPOSURE)
+LOSSES: tuple[str, ...] = (*get_args(LatentLoss), *RGB_LOSSES)
 
 
 class DiffBIRModelSampling(CheckedNode):
@@ -99,7 +102,9 @@ class LatentImageGuidance(CheckedNode):
                     tooltip="latent_mse: the whole picture, needs `latent`. rgb_mse: the same in "
                     "pixels, needs `image` and `vae`. rgb_weighted_mse: flat areas only, edges and "
                     "texture stay free; DiffBIR's example uses it. latent_mse_v1: the first "
-                    "version's rule, with scales around 200 and repeat 5.",
+                    "version's rule, with scales around 200 and repeat 5. rgb_exposure: `image` is "
+                    "too dark or too bright, by how much is found while sampling (GDP); scales "
+                    "around 100 at 512 pixels.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -144,6 +149,13 @@ class LatentImageGuidance(CheckedNode):
                     "size. Without it, everywhere.",
                 ),
                 fidelity_input("Multiplies scale by 0 (no guidance) to 2."),
+                KnownDegradationType.Input(
+                    "known_degradation",
+                    optional=True,
+                    tooltip="For rgb_mse: what happened to `image`, from Known Degradation. The "
+                    "picture is compared after the same, so what it took away stays free. Pulls, "
+                    "where DDNM Guidance replaces.",
+                ),
             ],
             outputs=[io.Model.Output(tooltip="The guided model.")],
         )
@@ -152,7 +164,7 @@ class LatentImageGuidance(CheckedNode):
     def execute(
         cls,
         model: Any,
-        loss: LatentLoss | RgbLoss,
+        loss: Any,
         scale: float,
         repeat: int,
         start_percent: float,
@@ -162,22 +174,30 @@ class LatentImageGuidance(CheckedNode):
         vae: Any = None,
         mask: Tensor | None = None,
         fidelity: float = AUTHORS,
+        known_degradation: Any = None,
     ) -> io.NodeOutput:
         check_schedule(model.get_model_object("model_sampling"))
+        if known_degradation is not None and loss != "rgb_mse":
+            raise ValueError(
+                f"`known_degradation` is for the loss rgb_mse, not for {loss}. Choose rgb_mse with "
+                "`image` and `vae`, or disconnect it."
+            )
         scale = guidance_scale(scale, fidelity)
         patched = model.clone()
         where = where_to_act(mask)
         if scale == 0 or (where is not None and not where.any()):
             return io.NodeOutput(patched)
         settings = scale, repeat, (start_percent, end_percent), where
-        if loss in ("rgb_mse", "rgb_weighted_mse"):
+        if loss in RGB_LOSSES:
             if image is None or vae is None:
                 raise ValueError(
                     f"The loss {loss} compares pictures: connect `image` (the degradation "
                     "remover's output) and `vae`, or choose latent_mse and connect `latent`."
                 )
             pixels, _ = from_image(image)
-            guidance = RgbGuidance(pixels * 2 - 1, vae, loss, *settings)
+            target = pixels * 2 - 1
+            compare = _comparison(loss, target, known_degradation)
+            guidance = RgbGuidance(target, vae, compare, *settings)
         else:
             if latent is None:
                 raise ValueError(
@@ -188,6 +208,15 @@ class LatentImageGuidance(CheckedNode):
             guidance = LatentGuidance(target, loss, *settings)
         add_guidance(patched, guidance)
         return io.NodeOutput(patched)
+
+
+def _comparison(loss: str, target: Tensor, known_degradation: Any) -> Comparison:
+    """What an rgb loss compares a decoded picture with the target by."""
+    if loss == EXPOSURE:
+        return UnknownLight()
+    if known_degradation is not None:
+        return Degraded(check_known(known_degradation).operator())
+    return PixelDifference(edge_weights(target) if loss == "rgb_weighted_mse" else None)
 
 
 class DDNMGuidance(CheckedNode):

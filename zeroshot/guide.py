@@ -11,10 +11,9 @@ import torch
 from comfy import model_management as mm
 from torch import Tensor
 
-from ..common.images import match_batch
 from ..host.sampling import PercentRange
 from ..host.x0_guidance import GuidanceStep, X0Guidance
-from .operators import Operator, Spectral, project
+from .operators import Operator, Spectral, fitting, measured
 
 
 @dataclass(frozen=True)
@@ -48,30 +47,25 @@ class NullSpaceGuidance(X0Guidance):
         return step.left % self.trust.every == 0
 
     def known(self, like: Tensor, unit: str) -> Tensor:
-        """The target for a batch like `like`: at its size, or the measurement. ValueError for any other
-        size."""
-        measured = self.operator.degrade(like).shape[1:]
-        if self.target.shape[1:] not in (like.shape[1:], measured):
-            (channels, height, width), (_, low, narrow) = like.shape[1:], measured
-            small = f", or the small one, {narrow}x{low}" if (low, narrow) < (height, width) else ""
-            raise ValueError(
-                f"DDNM's reference is {self.target.shape[-1]}x{self.target.shape[-2]} {unit} with "
-                f"{self.target.shape[1]} channels, the picture being sampled {width}x{height} with "
-                f"{channels}. Give it a reference of that size{small}."
-            )
-        return match_batch(self.target, like.shape[0], "reference").to(like)
+        """See `fitting`."""
+        return fitting(self.target, self.operator, like, unit)
 
     def measurement(self, like: Tensor, unit: str) -> Tensor:
         """y, as the operator gives one of a picture like `like`."""
-        target = self.known(like, unit)
-        return self.operator.degrade(target) if target.shape == like.shape else target
+        return measured(self.known(like, unit), self.operator, like)
 
-    def projected(self, x0: Tensor, unit: str, weight: float = 1.0) -> Tensor:
-        """x0 with the target's measurement where the mask is. weight: of the whole move."""
-        target = self.known(x0, unit)
-        if target.shape != x0.shape:
-            target = self.operator.invert(target, x0)  # A A+ y is y
-        return project(x0, target, self.operator, weight * self.trust.strength * self.where(x0))
+    def projected(self, x0: Tensor, unit: str, rho: float) -> Tensor:
+        """x0 with the target's measurement where the mask is. rho: see `certainty`; every coordinate moves
+        s^2 / (s^2 + rho) of its way, all of it alike where there are none."""
+        y, trust = self.measurement(x0, unit), self.trust.strength * self.where(x0)
+        if rho and isinstance(self.operator, Spectral):
+            move = self.operator.filter_measured(y, lambda s: s / (s.square() + rho), x0)
+            move = move - self.operator.filter(x0, lambda s: s.square() / (s.square() + rho))
+            return x0 + trust * move
+        if y.shape == self.target.shape != x0.shape:  # what was enlarged once keeps its last bit
+            y = self.operator.degrade(self.operator.invert(y, x0))
+        error = self.operator.degrade(x0) - y
+        return x0 - trust / (1 + rho) * self.operator.invert(error, x0)
 
     def certainty(self, noise_level: float, step: GuidanceStep) -> float:
         """DiffPIR's rho: the measurement's variance over the level's."""
@@ -84,15 +78,7 @@ class LatentNullSpace(NullSpaceGuidance):
     def guide(self, x0: Tensor, step: GuidanceStep) -> Tensor:
         if not self.acts(step):
             return x0
-        rho = self.certainty(self.trust.noise_level, step)
-        if not rho:
-            return self.projected(x0, "latent cells")
-        if not isinstance(self.operator, Spectral):
-            return self.projected(x0, "latent cells", 1 / (1 + rho))
-        y = self.measurement(x0, "latent cells")
-        move = self.operator.filter_measured(y, lambda s: s / (s.square() + rho), x0)
-        move = move - self.operator.filter(x0, lambda s: s.square() / (s.square() + rho))
-        return x0 + self.trust.strength * self.where(x0) * move
+        return self.projected(x0, "latent cells", self.certainty(self.trust.noise_level, step))
 
 
 class PixelNullSpace(NullSpaceGuidance):
@@ -110,10 +96,9 @@ class PixelNullSpace(NullSpaceGuidance):
         mm.throw_exception_if_processing_interrupted()
         in_use = mm.loaded_models(only_currently_used=True)
         pixels = self.vae.decode(step.model.process_latent_out(x0).float()).movedim(-1, 1)
-        # Through a VAE coordinates are not at hand, so all of the move is weighed alike. The level's
-        # noise is of a latent, which is about as large as a picture in -1..1.
-        weight = 1 / (1 + self.certainty(2 * self.trust.noise_level, step))
-        encoded = self.vae.encode(self.projected(pixels, "pixels", weight).movedim(1, -1))
+        # The level's noise is of a latent, which is about as large as a picture in -1..1.
+        rho = self.certainty(2 * self.trust.noise_level, step)
+        encoded = self.vae.encode(self.projected(pixels, "pixels", rho).movedim(1, -1))
         mm.load_models_gpu(in_use)  # the VAE may have pushed the model out
         # The mask acted on pixels; cells with nothing known keep what the VAE would blur.
         known = torch.as_tensor(self.where(x0)).to(x0) > 0

@@ -260,6 +260,54 @@ def operator_for(degradation: Degradation, scale: int) -> Operator:
             return Identity()
 
 
+def pulled_back(error: Tensor, operator: Operator, like: Tensor) -> Tensor:
+    """What an error of the measurement says of the picture, for a gradient step: A+ e, which is A^T e for
+    all that measures every direction alike. Where it does not (a blur) A+ would magnify noise: there it
+    is A^T e over the largest singular value squared. Of the shape of `like`."""
+    match operator:
+        case Chain(first=first, then=then):
+            between = first.degrade(like)
+            return pulled_back(pulled_back(error, then, between), first, like)
+        case Separable():
+            return operator.filter_measured(error, lambda s: s / s.max().square(), like)
+    return operator.invert(error, like)
+
+
+def fitting(target: Tensor, operator: Operator, like: Tensor, unit: str) -> Tensor:
+    """A reference for a batch like `like`: at its size, or the measurement itself, which may be smaller.
+    unit: what a side is counted in. ValueError for any other size."""
+    measured = operator.degrade(like).shape[1:]
+    if target.shape[1:] not in (like.shape[1:], measured):
+        (channels, height, width), (_, low, narrow) = like.shape[1:], measured
+        small = f", or the small one, {narrow}x{low}" if (low, narrow) < (height, width) else ""
+        raise ValueError(
+            f"The reference is {target.shape[-1]}x{target.shape[-2]} {unit} with "
+            f"{target.shape[1]} channels, the picture being sampled {width}x{height} with "
+            f"{channels}. Give it a reference of that size{small}."
+        )
+    return match_batch(target, like.shape[0], "reference").to(like)
+
+
+def measured(reference: Tensor, operator: Operator, like: Tensor) -> Tensor:
+    """y, as the operator gives one of a picture like `like`. reference: see `fitting`. One at full size
+    stands for the small one that it was enlarged from; where the size stays it is the damaged picture
+    itself, which must not be blurred twice."""
+    y = operator.degrade(like)
+    if y.shape[-2:] == like.shape[-2:]:
+        return _harmless(operator).degrade(reference)
+    return reference if reference.shape == y.shape else operator.degrade(reference)
+
+
+def _harmless(operator: Operator) -> Operator:
+    """Of what keeps the size, the part that changes nothing when it happens again: all but blur."""
+    match operator:
+        case Chain(first=first, then=then):
+            return Chain(_harmless(first), _harmless(then))
+        case Separable(gray=gray):
+            return gray
+    return operator
+
+
 def project(x0: Tensor, target: Tensor, operator: Operator, weight: Tensor | float = 1.0) -> Tensor:
     """x0 - weight A+ (A x0 - A target): the range space from the target, the null space from x0
     (eq. 13). weight: 0 leaves x0, 1 meets the measurement exactly; a number or B 1 H W.

@@ -405,8 +405,8 @@ def rgb_guidance(case: GoldenCase, get) -> None:
     import comfy.sd
     from comfy.ldm.models.autoencoder import AutoencoderKL
 
-    from restoration.diffbir.guide import RgbGuidance, private_decoder
-    from restoration.diffbir.losses import rgb_direction
+    from restoration.diffbir.guide import PixelDifference, RgbGuidance, private_decoder
+    from restoration.diffbir.losses import edge_weights, rgb_direction
     from restoration.tests.host.networks import strip_prefix
 
     layout = {"ddconfig": case.config["ddconfig"], "embed_dim": case.config["embed_dim"]}
@@ -417,15 +417,17 @@ def rgb_guidance(case: GoldenCase, get) -> None:
         vae = comfy.sd.VAE(sd=network.state_dict() | weights, config={"params": layout})
     x0, target = case.tensors["latent_x0"], case.tensors["target_rgb"]
     weighted = case.module.startswith("Weighted")
-    loss = "rgb_weighted_mse" if weighted else "rgb_mse"
-    guidance = RgbGuidance(target, vae, loss, *step.settings)
+    compare = PixelDifference(edge_weights(target) if weighted else None)
+    guidance = RgbGuidance(target, vae, compare, *step.settings)
     decoder = private_decoder(vae.first_stage_model, x0.device)
     decoded = decoder.decode(x0 / step.scale_factor)
-    weights = 1.0 if guidance.weights is None else guidance.weights
+    weights = 1.0 if compare.weights is None else compare.weights
+    rows = zip(decoded.split(1), target.split(1), strict=True)
+    difference = torch.cat([compare(*pair, row) for row, pair in enumerate(rows)])
     found = {
         "guided_x0": step.guided(guidance, x0),
         "decoded": decoded,
-        "delta_rgb": rgb_direction(decoded, target, case.config["g_scale"], guidance.weights),
+        "delta_rgb": rgb_direction(difference, case.config["g_scale"]),
         "loss": mean_squares(decoded - target, weights),
         "posterior_mean_coef1": step.coefs.x0_coef[None],
     }

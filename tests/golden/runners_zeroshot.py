@@ -15,6 +15,7 @@ from restoration.common.schedule import sigmas_from
 from restoration.tests.golden.suite import GoldenCase, golden
 from restoration.zeroshot import sampling
 from restoration.zeroshot.axes import CUBIC, ZERO_BELOW, Bicubic, Blur
+from restoration.zeroshot.comparison import Degraded, light_step
 from restoration.zeroshot.jpeg import JpegCoder
 from restoration.zeroshot.operators import (
     AveragePool,
@@ -373,15 +374,10 @@ def gdp_move(case: GoldenCase, z: Tensor, x0: Tensor) -> Tensor:
 
 def gdp_gradient(case: GoldenCase, z: Tensor) -> Tensor:
     """Of the mean square of what A+A tells apart, by u = (z + 1) / 2."""
-    y, operator = case.tensors["y"], operator_of_gdp(case)
-    u, wanted = (z + 1) / 2, (y + 1) / 2
-    seen = operator.invert(operator.degrade(u), u)
-    return operator.invert(operator.degrade(seen - wanted), u) / z[0].numel()
-
-
-def operator_of_gdp(case: GoldenCase) -> Spectral:
     spec = case.config["operator"]
-    return AveragePool(spec["scale"]) if spec["kind"] == "average_pool" else Grayscale()
+    operator = AveragePool(spec["scale"]) if spec["kind"] == "average_pool" else Grayscale()
+    difference = Degraded(operator)(z, case.tensors["y"], 0)  # row by row alike
+    return difference / 2 / z[0].numel()
 
 
 def color_gradient(z: Tensor) -> Tensor:
@@ -417,13 +413,11 @@ class Exposure:
 
     def move(self, x0: Tensor, place: Any) -> Tensor:
         """Of the mean, in one window; fits the light there."""
-        y = (self.case.tensors["y"][place] + 1) / 2
-        u, here = (x0 + 1) / 2, self.map[place[1:]]
-        left_over = self.factor * u + here - y
-        n = left_over[0].numel()
-        self.window_factors.append(self.factor - (2 * left_over * u).sum() / n)
-        self.fitted.add(place[1:], here - (2 * left_over).sum((0, 1)) / n)
-        return -2 * self.case.config["scale"] * self.factor * left_over / n
+        y, u = (self.case.tensors["y"][place] + 1) / 2, (x0 + 1) / 2
+        moved, factor, fitted = light_step(u, y, self.factor, self.map[place[1:]])
+        self.window_factors.append(factor.reshape(self.factor.shape))
+        self.fitted.add(place[1:], fitted[0, 0])
+        return -2 * self.case.config["scale"] * moved / u[0].numel()
 
     def end_step(self) -> None:
         self.factor = torch.stack(self.window_factors).mean(0)

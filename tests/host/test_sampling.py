@@ -558,7 +558,10 @@ def test_guidance_pulls_to_the_latent_and_a_large_share_lands_on_it(model) -> No
     torch.testing.assert_close(final, target, rtol=0, atol=1e-3)
 
 
-@pytest.mark.parametrize("loss", ["latent_mse", "latent_mse_v1", "rgb_mse", "rgb_weighted_mse"])
+LOSSES = ["latent_mse", "latent_mse_v1", "rgb_mse", "rgb_weighted_mse", "rgb_exposure"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 def test_masks_and_scale_0_are_exact(eps, vae, loss) -> None:
     sigmas = sigmas_for(eps, steps=3)
     patch = rgb_guided if loss.startswith("rgb") else guided
@@ -600,7 +603,7 @@ def test_fidelity_turns_the_scale_of_guidance(eps, vae, loss) -> None:
 
 def test_guidance_survives_clones_and_reruns_bit_for_bit(model, vae) -> None:
     sigmas = sigmas_for(model, steps=3)
-    for patched in (guided(model), rgb_guided(model, vae)):
+    for patched in (guided(model), rgb_guided(model, vae), rgb_guided(model, vae, "rgb_exposure")):
         first = run(patched, sigmas)
         assert torch.equal(run(patched, sigmas), first)
         assert torch.equal(run(patched.clone().clone(), sigmas), first)
@@ -731,6 +734,46 @@ def test_rgb_guidance_brings_its_vae_and_pulls_to_the_picture(eps, vae) -> None:
         return (decoded - (picture().movedim(-1, 1) * 2 - 1)).square().mean()
 
     assert distance(patched) < distance(eps)
+
+
+def test_rgb_guidance_pulls_to_what_a_degradation_left(eps, vae) -> None:
+    """And what it took away stays as the model has it: more of the picture than under plain rgb_mse."""
+    from restoration.common.images import from_image
+    from restoration.zeroshot.degradation import KnownDegradation
+
+    sigmas, known = sigmas_for(eps, steps=3), KnownDegradation("average_pool", scale=8)
+    operator, (target, _) = known.operator(), from_image(picture())
+
+    def decoded(model) -> Tensor:
+        with torch.inference_mode():
+            return (vae.first_stage_model.decode(x0s(model, sigmas)[-1] / SCALE) + 1) / 2
+
+    patched = rgb_guided(eps, vae, "rgb_mse", scale=0.02, known_degradation=known)
+    there, plain = decoded(patched), decoded(eps)
+    wanted = operator.degrade(target)
+    assert (operator.degrade(there) - wanted).norm() < (operator.degrade(plain) - wanted).norm()
+    small = rgb_guided(
+        eps, vae, "rgb_mse", scale=0.02, image=wanted.movedim(1, -1), known_degradation=known
+    )
+    torch.testing.assert_close(decoded(small), there, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="is for the loss rgb_mse, not for rgb_exposure"):
+        rgb_guided(eps, vae, "rgb_exposure", known_degradation=known)
+    with pytest.raises(ValueError, match="Connect the node Known Degradation"):
+        rgb_guided(eps, vae, "rgb_mse", known_degradation="bicubic")
+
+
+def test_an_unknown_light_is_fitted_within_a_run_and_forgotten(eps, vae) -> None:
+    sigmas = sigmas_for(eps, steps=4)
+    patched = rgb_guided(eps, vae, "rgb_exposure", scale=0.5, image=0.3 * picture())
+    (guidance,) = guidances(patched)
+    seen: list[float] = []
+
+    def watch(*_: Any) -> None:
+        seen.extend(float(f) for f, _ in guidance.compare.lights.values())
+
+    run(patched, sigmas, callback=watch)
+    assert len(set(seen)) == len(seen) == 4
+    assert not guidance.compare.lights
 
 
 def test_guidance_errors_say_what_to_connect(eps, vae) -> None:

@@ -232,3 +232,25 @@ def test_tiles_and_every_and_the_range_keep_their_meaning(model) -> None:
 def test_pixels_are_asked_for_in_a_sentence(model, kind) -> None:
     with pytest.raises(ValueError, match=f"The degradation {kind}.* in pixels"):
         guided(model, known_degradation=known(kind))
+
+
+def test_a_blurred_photo_is_no_blurred_twice_and_its_grain_is_not_magnified(comfy) -> None:
+    """The reference of a blur is the photo itself; where it measures little, its noise counts little."""
+    from types import SimpleNamespace
+
+    from restoration.zeroshot.guide import PixelNullSpace, Trust
+
+    operator, sharp = known("gaussian_blur").operator(), torch.rand(1, 3, 24, 32)
+
+    def projected(x0: Tensor, photo: Tensor, rho: float) -> Tensor:
+        vae = SimpleNamespace(patcher=None)
+        guidance = PixelNullSpace(photo, vae, operator, Trust(), (0.0, 1.0), None)
+        return guidance.projected(x0, "pixels", rho)
+
+    photo = operator.degrade(sharp)
+    torch.testing.assert_close(projected(sharp, photo, 0.0), sharp, atol=1e-4, rtol=0)
+    found = projected(torch.full_like(sharp, 0.5), photo, 0.0)
+    torch.testing.assert_close(operator.degrade(found), photo, atol=1e-4, rtol=0)
+    grainy = photo + 0.02 * torch.randn_like(photo)
+    plain, careful = ((projected(sharp, grainy, rho) - sharp).norm() for rho in (0.0, 0.01))
+    assert careful < plain / 4
