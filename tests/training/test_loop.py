@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from restoration.tests.training.toy import ToyPictures, run_toy, toy_config
+from restoration.training.config import read_toml
+from restoration.training.errors import TrainingError
+from restoration.training.run_folder import RunFolder
+
+
+def steps(folder: Path, kind: str = "checkpoints") -> list[int]:
+    return RunFolder(folder).steps(kind)
+
+
+def losses(folder: Path) -> list[tuple[str, str]]:
+    with open(folder / "log.csv", newline="") as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+def same(one, other, tolerance: float = 0.0) -> None:
+    for name, parameter in one.trained().items():
+        torch.testing.assert_close(parameter, other.trained()[name], rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """(folder, part) of a run of four steps that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    return folder, run_toy(toy_config(folder))
+
+
+def test_a_run_leaves_its_configuration_log_checkpoints_and_export(whole) -> None:
+    folder, part = whole
+    assert read_toml(folder / "config.toml")["optimizer"]["lr"] == 1e-2
+    assert [step for step, _ in losses(folder)] == ["1", "2", "3", "4"]
+    assert steps(folder) == [2, 4]
+    assert steps(folder, "export") == [4]
+    file = folder / "export/00000004/toy.safetensors"
+    assert torch.equal(load_file(file)["last.weight"], part.last.weight)
+    with safe_open(file, "pt") as head:
+        assert head.metadata()["method"] == "toy" and head.metadata()["base_sha256"] == "abc"
+
+
+def test_a_run_that_went_on_equals_one_without_a_break_bit_for_bit(whole, tmp_path) -> None:
+    folder, part = whole
+    run_toy(toy_config(tmp_path, run={"steps": 3}))
+    again = run_toy(toy_config(tmp_path), resume="2")
+    same(part, again)
+    assert losses(tmp_path) == losses(folder)
+
+
+def test_accumulation_changes_nothing(whole, tmp_path) -> None:
+    folder, part = whole
+    same(part, run_toy(toy_config(tmp_path, run={"at_once": 1})), 1e-6)
+    for (_, one), (_, other) in zip(losses(folder), losses(tmp_path), strict=True):
+        assert float(one) == pytest.approx(float(other), rel=1e-5)
+
+
+def test_only_the_last_checkpoints_are_kept(tmp_path) -> None:
+    run_toy(toy_config(tmp_path, save={"every": 1, "keep": 2}))
+    assert steps(tmp_path) == [3, 4]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(tmp_path) -> None:
+    with pytest.raises(TrainingError, match=r"step 4 is not .* 12\.png, 13\.png"):
+        run_toy(toy_config(tmp_path), ToyPictures(bad=13))
+    assert steps(tmp_path) == [2]
+
+
+def test_ctrl_c_finishes_the_step_and_saves_it(tmp_path, caplog) -> None:
+    caplog.set_level("INFO")
+    before = signal.getsignal(signal.SIGINT)
+    run_toy(toy_config(tmp_path), ToyPictures(interrupt=9))
+    assert steps(tmp_path) == [2, 3]
+    assert "Stopped after step 3, which is saved" in caplog.text
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_new_run_never_begins_in_the_folder_of_another(whole) -> None:
+    with pytest.raises(TrainingError, match="--resume latest"):
+        run_toy(toy_config(whole[0]))
+
+
+def test_going_on_with_another_configuration_is_refused(whole) -> None:
+    config = toy_config(whole[0], optimizer={"lr": 2e-2}, run={"steps": 9})
+    with pytest.raises(TrainingError, match=r"optimizer\.lr: 0\.01 there, 0\.02 here"):
+        run_toy(config, resume="latest")
+    with pytest.raises(TrainingError, match="no checkpoint '5': there are 2, 4"):
+        run_toy(config, resume="5")
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_the_checkpoints(tmp_path) -> None:
+    resource = pytest.importorskip("resource")  # not on Windows
+    run_toy(toy_config(tmp_path, run={"steps": 2}))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"step 4 could not be .*of step 2\. Make room"):
+            run_toy(toy_config(tmp_path), resume="latest")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["00000002"]
+
+
+def test_a_batch_that_cannot_be_shared_is_a_sentence(tmp_path) -> None:
+    with pytest.raises(TrainingError, match=r"run\.batch = 4 cannot be shared"):
+        run_toy(toy_config(tmp_path, run={"at_once": 3}))
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory) -> Path:
+    """What `processes.py` leaves: two processes on one batch, and one that is killed while it
+    saves."""
+    folder = tmp_path_factory.mktemp("processes")
+    script = Path(__file__).with_name("processes.py")
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, timeout=120)
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
+def test_two_processes_equal_one_with_the_doubled_batch(whole, processes) -> None:
+    folder, part = whole
+    weights = load_file(processes / "two/export/00000004/toy.safetensors")
+    for name, parameter in part.trained().items():
+        torch.testing.assert_close(weights[name], parameter.detach(), rtol=0, atol=1e-6)
+    for (_, one), (_, two) in zip(losses(folder), losses(processes / "two"), strict=True):
+        assert float(one) == pytest.approx(float(two), rel=1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
+def test_a_run_killed_while_it_saves_keeps_the_checkpoint_before(whole, processes) -> None:
+    killed = processes / "killed"
+    assert steps(killed) == [2]
+    half = killed / "checkpoints/.00000004.part"
+    assert (half / "trained.safetensors").is_file(), "it was killed too early"
+    again = run_toy(toy_config(killed), resume="latest")
+    same(whole[1], again)
+    assert steps(killed) == [2, 4] and not half.exists()

@@ -1,0 +1,1 @@
+"""Pictures, their damaged partners and their texts: from folders and tar shards to batches."""

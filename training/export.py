@@ -1,0 +1,37 @@
+"""The files that loader nodes take: the part's published layout, with what they are in their heads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from .config import Config
+from .part import Part
+
+
+def export(part: Part, folder: Path, metadata: Mapping[str, str]) -> list[Path]:
+    """Writes every published file below `folder`; their paths."""
+    from safetensors.torch import save_file
+
+    written = []
+    for name, weights in part.published_state().items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in weights.items()}, file, dict(metadata))
+        file.chmod(0o644)  # safetensors writes for the owner alone
+        written.append(file)
+    return written
+
+
+def metadata_of(
+    config: Config, step: int, of_part: Mapping[str, str], digests: Mapping[str, str]
+) -> dict[str, str]:
+    """The head of an exported file: strings by name."""
+    return {
+        "format": "pt",
+        **of_part,
+        "trained_steps": str(step),
+        **{f"{name}_sha256": digest for name, digest in digests.items()},
+        "training_config": json.dumps(config.table()),
+    }
