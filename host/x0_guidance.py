@@ -68,7 +68,7 @@ class X0Guidance(SharedByClones, ABC):
 
     def _guided(self, args: Args) -> Tensor:
         x0, model = args["denoised"], args["model"]
-        check_schedule(model.model_sampling)
+        self.check(model.model_sampling)
         sigma = float(args["sigma"].flatten()[0])
         if not self.in_part(model, sigma):
             return x0
@@ -76,6 +76,10 @@ class X0Guidance(SharedByClones, ABC):
         following = 0.0 if sigmas is None else next_sigma(sigmas, sigma)
         left = 0 if sigmas is None else steps_left(sigmas, sigma)
         return self.guide(x0, GuidanceStep(sigma, following, left, model))
+
+    def check(self, model_sampling: Any) -> None:
+        """ValueError for a schedule on which its rule does not hold."""
+        check_schedule(model_sampling)
 
     def in_part(self, model: Any, sigma: float) -> bool:
         """Whether a noise level lies in the part of the run that is guided. model: the BaseModel."""

@@ -20,7 +20,7 @@ from ..host.schema import CheckedNode, KnownDegradationType, fidelity_input, per
 from ..host.x0_guidance import add_guidance
 from ..zeroshot.comparison import Degraded, UnknownLight
 from ..zeroshot.degradation import check_known
-from ..zeroshot.guide import LatentNullSpace, PixelNullSpace, Trust
+from ..zeroshot.guide import LatentNullSpace, PixelNullSpace, Trust, check_levels
 from ..zeroshot.operators import Degradation, operator_for
 
 CATEGORY = "restoration/diffbir"
@@ -236,7 +236,10 @@ class DDNMGuidance(CheckedNode):
             search_aliases=["null space", "super resolution", "inpaint", "fidelity", "grayscale"],
             advanced=("noise_level", "every"),
             inputs=[
-                io.Model.Input("model", tooltip="Any Stable Diffusion model with eps or v."),
+                io.Model.Input(
+                    "model",
+                    tooltip="Any Stable Diffusion model with eps or v, also one that restores in one step.",
+                ),
                 io.Combo.Input(
                     "degradation",
                     options=list(get_args(Degradation)),
@@ -341,7 +344,8 @@ class DDNMGuidance(CheckedNode):
         noise_level: float = 0.0,
         every: int = 1,
     ) -> io.NodeOutput:
-        check_schedule(model.get_model_object("model_sampling"))
+        trust = Trust(strength, noise_level, every)
+        check_levels(model.get_model_object("model_sampling"), trust)
         patched = model.clone()
         where = where_to_act(mask)
         if strength == 0 or (where is not None and not where.any()):
@@ -351,7 +355,6 @@ class DDNMGuidance(CheckedNode):
         if known_degradation is not None:
             known = check_known(known_degradation)
             operator, needs_pixels, what = known.operator(), known.needs_pixels, str(known)
-        trust = Trust(strength, noise_level, every)
         settings = operator, trust, (start_percent, end_percent), where
         if image is not None and vae is not None:
             pixels, _ = from_image(image)

@@ -11,7 +11,8 @@ import torch
 from comfy import model_management as mm
 from torch import Tensor
 
-from ..host.sampling import PercentRange
+from ..host.one_step import OneStepSampling
+from ..host.sampling import PercentRange, check_schedule
 from ..host.x0_guidance import GuidanceStep, X0Guidance
 from .operators import Operator, Spectral, fitting, measured
 
@@ -28,6 +29,19 @@ class Trust:
     """Every so many steps, counted from the last one."""
 
 
+def check_levels(model_sampling: Any, trust: Trust) -> None:
+    """ValueError for a schedule on which a measurement cannot be used so. A picture can be projected
+    however it was predicted, also in one step; noise is weighed against the level's."""
+    if not isinstance(model_sampling, OneStepSampling):
+        check_schedule(model_sampling)
+    elif trust.noise_level:
+        raise ValueError(
+            f"`noise_level` is {trust.noise_level:g}, but {model_sampling.title} restores in one step and "
+            "has no noise levels to weigh it against. Set `noise_level` to 0, and `strength` below 1 for "
+            "a noisy reference."
+        )
+
+
 class NullSpaceGuidance(X0Guidance):
     """Makes every prediction of x0 agree with a measurement, and leaves the rest to the model."""
 
@@ -42,6 +56,9 @@ class NullSpaceGuidance(X0Guidance):
         """target: B C h w, at the size that is sampled, or the measurement itself."""
         super().__init__(percent, mask)
         self.target, self.operator, self.trust = target, operator, trust
+
+    def check(self, model_sampling: Any) -> None:
+        check_levels(model_sampling, self.trust)
 
     def acts(self, step: GuidanceStep) -> bool:
         return step.left % self.trust.every == 0
