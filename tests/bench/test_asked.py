@@ -44,7 +44,12 @@ def tiny(comfy) -> Any:
     ("name", "network", "inputs"),
     [
         ("diffbir_v2.1_upscale", "diffbir", {"speed": "fast", "tile_size": 0}),
-        ("pasd_upscale", "pasd", {"speed": "fast", "tile_size": 256, "upscale_by": 12.0}),
+        pytest.param(  # a minute
+            "pasd_upscale",
+            "pasd",
+            {"speed": "fast", "tile_size": 256, "upscale_by": 12.0},
+            marks=pytest.mark.slow,
+        ),
         ("seesr_turbo_upscale", "seesr", {}),
     ],
 )

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from .degrade import LUMA
 from .materials import (
     draw_strokes,
     from_image,
@@ -23,6 +22,7 @@ from .materials import (
     to_image,
     write_text,
 )
+from .noise import LUMA
 
 Array = np.ndarray
 Rng = np.random.Generator

@@ -1,4 +1,4 @@
-"""The picture generator and the training degradations: same seed, same pixels; sane values."""
+"""The picture generator and the training pairs: same seed, same pixels; sane values."""
 
 import numpy as np
 import pytest
@@ -72,13 +72,6 @@ def test_degrading_does_not_touch_its_input():
     assert np.array_equal(image, before)
 
 
-def test_noise_has_the_asked_strength():
-    gray = np.full((128, 128, 3), 128, np.float32)
-    for seed in range(20):
-        noise = degrade.add_noise(np.random.default_rng(seed), gray, 10.0) - gray
-        assert 6 < noise.std() < 17
-
-
 def test_an_unknown_mode_names_the_known_ones():
     with pytest.raises(ValueError, match="nearly clean"):
         degrade.degrade(np.random.default_rng(0), np.zeros((8, 8, 3), np.uint8), "rain")
@@ -88,3 +81,33 @@ def test_shares_sum_to_one_and_keep_a_good_part_clean():
     shares = dict(zip(degrade.MODES, degrade.SHARES, strict=True))
     assert sum(shares.values()) == pytest.approx(1)
     assert 0.15 <= shares["clean"] + shares["nearly clean"] <= 0.35
+
+
+def test_a_share_of_the_pairs_is_flat_and_stays_so_when_clean():
+    image = generate.generate(7, SIZE)
+    flat = 0
+    for seed in range(200):
+        bad, clean = degrade.training_pair(np.random.default_rng(seed), image, 32, "clean")
+        if len(np.unique(clean.reshape(-1, 3), axis=0)) <= 2:
+            flat += 1
+            assert np.array_equal(bad, clean)
+    assert 4 <= flat <= 24
+
+
+def test_resampled_pictures_lose_detail_and_keep_their_place():
+    rng = np.random.default_rng(0)
+    image = np.zeros((96, 96, 3), np.float32)
+    image[:, 48:] = 200
+    back = np.mean([degrade.resampled(rng, image) for _ in range(12)], axis=0)
+    assert 0.5 < np.abs(np.diff(back[:, :, 0].mean(0))).max() / 200 * 2 < 2
+    assert abs(back[:, 40:56].mean() - 100) < 3  # the edge has not moved
+
+
+def test_a_second_jpeg_does_more_than_the_last_one_alone():
+    image = generate.generate(5, SIZE).astype(np.float32)
+    once, twice = [], []
+    for seed in range(12):
+        once.append(degrade.add_jpeg(np.random.default_rng(seed), image, 90))
+        twice.append(degrade.jpeg_again(np.random.default_rng(seed), image, 90))
+    assert twice[0].shape == image.shape
+    assert np.mean((np.array(twice) - image) ** 2) > 1.5 * np.mean((np.array(once) - image) ** 2)
