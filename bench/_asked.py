@@ -142,6 +142,8 @@ class Asked:
     def _guided(
         self, sigmas: dict[str, Any], chain: dict[str, dict[str, Any]], cfg: float
     ) -> list[bool]:
+        from comfy.samplers import calculate_sigmas
+
         from restoration import registry
         from restoration.host.sampling import in_range, restoration_sigmas
         from restoration.nodes.guidance import DiffBIRModelSampling
@@ -151,11 +153,14 @@ class Asked:
         model = empty_unet(ldm_unet_config(SMALL), "v" if version else "eps", bool(version))
         if version:
             (model,) = DiffBIRModelSampling.execute(model, version["version"]).result
-        schedule = registry.schedules()[sigmas["schedule"]]
-        levels = restoration_sigmas(model, schedule, sigmas["steps"])[:-1]
+        sampling = model.get_model_object("model_sampling")
+        if "scheduler" in sigmas:  # core's BasicScheduler
+            levels = calculate_sigmas(sampling, sigmas["scheduler"], sigmas["steps"])[:-1]
+        else:
+            schedule = registry.schedules()[sigmas["schedule"]]
+            levels = restoration_sigmas(model, schedule, sigmas["steps"])[:-1]
         limits = chain.get("RestorationCFG", {"start_percent": 0.0, "end_percent": 1.0})
         percent = (limits["start_percent"], limits["end_percent"])
-        sampling = model.get_model_object("model_sampling")
         return [cfg != 1 and in_range(sampling, float(level), percent) for level in levels]
 
 

@@ -54,6 +54,7 @@ CASES = (
     Case("DiffBIR v2, fast", "RestoreWithDiffBIR", {"version": "v2", "speed": "fast"}),
     Case("PASD, authors", "RestoreWithPASD"),
     Case("PASD, fast", "RestoreWithPASD", {"speed": "fast"}),
+    Case("PASD, LCM-LoRA", "RestoreWithPASD", {"version": "pasd_lcm"}),
     Case("SeeSR, authors", "RestoreWithSeeSR"),
     Case("SeeSR, fast", "RestoreWithSeeSR", {"speed": "fast"}),
     Case("SeeSR-Turbo", "RestoreWithSeeSR", {"version": "seesr_turbo"}),

@@ -133,15 +133,17 @@ class RestoreWithPASD(RestoreNode):
                 list(pasd.VERSIONS),
                 "Of the files in Load PASD. pasd: also for the light ones; 20 steps, cfg 9. "
                 "pasd_color: colorizes a gray photo, whose brightness stays. pasd_sdxl: 25 "
-                "steps, cfg 7, worked on at 1280 pixels or more.",
+                "steps, cfg 7, worked on at 1280 pixels or more. pasd_lcm: pasd in 4 steps without "
+                "guidance; needs the LCM-LoRA on `model`, by Load LoRA.",
             ),
             *dials(
                 2.0,
                 "It turns the strength of PASD, and how far the photo is noised at the start. "
                 "With another checkpoint, lower is more style.",
-                "20, fast 10; pasd_sdxl: 25, fast 12",
+                "20, fast 10; pasd_sdxl: 25, fast 12; pasd_lcm: 4",
                 42,
                 1024,
+                "pasd_lcm",
             ),
             color_input("wavelet", " Without effect for pasd_color."),
             *(

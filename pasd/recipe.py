@@ -44,9 +44,11 @@ VERSIONS = {
     "pasd": Version("pasd"),
     "pasd_color": Version("pasd_colorization", frees_start=False),
     "pasd_sdxl": Version("pasd_sdxl", 25, 12, 7.0, 0.8, 1280, "noise", False),
+    "pasd_lcm": Version("pasd", 4, 4, 1.0),
 }
-"""`pasd` is also the light release, which differs in its weights alone."""
-COLOR, SDXL = "pasd_color", "pasd_sdxl"
+"""`pasd` is also the light release, which differs in its weights alone; `pasd_lcm` is either of them on
+a base with the LCM-LoRA, which their script offers (steps and guidance: the LoRA's own page)."""
+COLOR, SDXL, LCM = "pasd_color", "pasd_sdxl", "pasd_lcm"
 
 
 def recipe(given: Given, settings: Settings) -> Graph:
@@ -59,13 +61,17 @@ def recipe(given: Given, settings: Settings) -> Graph:
 
 def _drawn(given: Given, settings: Settings) -> Graph:
     version = VERSIONS[settings.version]
-    graph = {
+    base, graph = given["model"], {}
+    if settings.version == LCM:
+        sampling = node("ModelSamplingDiscrete", model=base, sampling="lcm", zsnr=False)
+        base, graph = ["sampling", 0], {"sampling": sampling}
+    graph |= {
         "prepare": prepared(given, settings, version.min_side, 8, "stretch"),
         **_texts(given, settings),
         "latent": encoded(["prepare", 0], given["vae"], settings),
         "control": node(
             "PACAControlApply",
-            model=given["model"],
+            model=base,
             pasd_model=given["pasd_model"],
             image=["prepare", 0],
             strength=version.strength,
@@ -124,11 +130,13 @@ def _steps(settings: Settings, model: Link) -> Graph:
     """`sampler` and `sigmas`."""
     version = VERSIONS[settings.version]
     steps = settings.steps_of(version.steps, version.fast_steps)
-    if settings.version == SDXL:
+    # Timesteps 961, 921, ... 1: SDXL's own "leading" spacing. 999, 759, 499, 259: the LCM scheduler's.
+    of_core = {SDXL: ("euler", "ddim_uniform"), LCM: ("lcm", "simple")}
+    if settings.version in of_core:
+        sampler, scheduler = of_core[settings.version]
         return {
-            "sampler": node("KSamplerSelect", sampler_name="euler"),
-            # Timesteps 961, 921, ... 1: SDXL's own "leading" spacing.
-            "sigmas": node("BasicScheduler", model=model, scheduler="ddim_uniform", steps=steps),
+            "sampler": node("KSamplerSelect", sampler_name=sampler),
+            "sigmas": node("BasicScheduler", model=model, scheduler=scheduler, steps=steps),
         }
     return {
         "sampler": node("RestorationSampler", sampler_name="pasd_unipc"),

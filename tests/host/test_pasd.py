@@ -768,7 +768,7 @@ def pytorch_attention(host, monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
 
 
-@pytest.mark.slow  # a minute; test_seesr.py compiles on every change
+@pytest.mark.slow  # a minute
 def test_compiled_unet_agrees_plain_patched_plain(host, model, pasd, pytorch_attention) -> None:
     """A graph compiled without PASD must not be taken for one with it: there is control in both,
     and outside its part of the run the patched model has the same wrappers, so only a key of our

@@ -40,6 +40,11 @@ WORKFLOWS = (
     "pisasr_upscale",
 )
 """Those with a Restore node of each kind."""
+QUICK = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "diffbir_face" else name
+    for name in WORKFLOWS
+]
+"""A face takes half a minute; test_diffbir_workflows.py restores one on every change."""
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +88,30 @@ def workflow(comfy, tiny, monkeypatch):
         yield load
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", QUICK)
 def test_the_node_gives_the_pixels_of_its_recipe(comfy, workflow, name) -> None:
     more = {"tile_size": 256} if name == "pasd_upscale" else {}
     prompt, _ = workflow(name, prompt="a cat", speed="fast", fidelity=0.6, **more)
     one = run(comfy, prompt)
+    assert one.std() > 1
+    assert (one == run(comfy, opened(prompt))).all()
+
+
+def test_pasd_with_the_lcm_lora_is_one_call_a_step_from_the_photo(comfy, workflow, tiny) -> None:
+    heard: list[float] = []
+
+    def hear(_: Any, given: tuple[Any, ...]) -> None:
+        heard.extend(given[1].tolist())
+
+    prompt, _ = workflow(
+        "pasd_upscale", version="pasd_lcm", steps=0, negative_prompt="without effect"
+    )
+    handle = tiny.bases["pasd"].model.diffusion_model.register_forward_pre_hook(hear)
+    try:
+        one = run(comfy, prompt)
+    finally:
+        handle.remove()
+    assert heard == [999, 759, 499, 259]
     assert one.std() > 1
     assert (one == run(comfy, opened(prompt))).all()
 
@@ -153,7 +177,7 @@ def painted(prompt: dict[str, Any], value: float) -> list:
     return ["painted", 0]
 
 
-@pytest.mark.parametrize("name", WORKFLOWS)
+@pytest.mark.parametrize("name", QUICK)
 def test_a_transparent_photo_comes_back_transparent(comfy, workflow, name) -> None:
     folder = comfy.folder_paths.get_input_directory()
     pixels = np.random.default_rng(2).integers(0, 255, (HEIGHT, WIDTH, 4)).astype(np.uint8)

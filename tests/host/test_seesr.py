@@ -466,6 +466,7 @@ def compiled(model: Any) -> Any:
     return model
 
 
+@pytest.mark.slow  # a minute
 def test_compile_plain_patched_plain(host, seesr, pytorch_attention) -> None:
     """Plain and patched runs in turn agree with uncompiled ones, also with other networks."""
     model = base_model()

@@ -148,7 +148,7 @@ def test_turbo_puts_seesr_on_the_users_base(loaded) -> None:
     assert turbo["model"] == [base, 0]
 
 
-@pytest.mark.parametrize("name", UPSCALE)
+@pytest.mark.parametrize("name", [pytest.param(UPSCALE[0], marks=pytest.mark.slow), UPSCALE[1]])
 def test_turbo_warns_when_its_guidance_is_raised_and_the_other_does_not(
     comfy, loaded, caplog, name
 ) -> None:

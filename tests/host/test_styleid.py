@@ -183,8 +183,7 @@ def test_only_the_chosen_blocks_change(eps) -> None:
 # Memory modes
 
 
-@pytest.mark.parametrize("convention", ["diffusers", "ldm"])
-@pytest.mark.parametrize("cfg", [1.0, 3.0])
+@pytest.mark.parametrize(("convention", "cfg"), [("diffusers", 3.0), ("ldm", 1.0)])
 def test_memory_modes_agree(model, convention, cfg) -> None:
     """float16 within a thousandth of the largest value, the other two within float32's rounding."""
     found = {
@@ -308,8 +307,7 @@ def test_one_set_of_settings_applied_twice_is_two_patches(eps) -> None:
 # Batches and sizes
 
 
-@pytest.mark.parametrize("features", ["cpu_fp32", "lockstep"])
-@pytest.mark.parametrize("styles", [1, 3])
+@pytest.mark.parametrize(("features", "styles"), [("cpu_fp32", 1), ("lockstep", 3)])
 def test_one_style_or_one_each_for_a_batch_of_contents(eps, features, styles) -> None:
     contents, style = latent("content", 3), latent("style", styles)
     together = stylized(eps, features, contents, style, cfg=3.0, negative=text("bad"))

@@ -35,7 +35,13 @@ def tiny(comfy) -> SimpleNamespace:
     return tiny_methods()
 
 
-@pytest.fixture(params=TILED)
+EXTRA = pytest.mark.slow  # a minute each; the pieces are held by test_tiled_restoration.py
+QUICK = ("diffbir", "pisasr")
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=() if name.startswith(QUICK) else EXTRA) for name in TILED]
+)
 def prompt(request, comfy, tiny) -> dict[str, Any]:
     """A shipped workflow with a small photo and tiles of 256, its loaders replaced."""
     name = request.param

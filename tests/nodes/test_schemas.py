@@ -114,6 +114,8 @@ DEAD = {
     ("RestoreWithDiffBIR", "color_correction_method"): "fidelity",
     ("RestoreWithOSEDiff", "color_correction_method"): "fidelity",
     ("RestoreWithPASD", "color_correction_method"): "pasd_color",
+    ("RestoreWithPASD", "negative_prompt"): "pasd_lcm",
+    ("RestoreWithPASD", "speed"): "pasd_lcm",
     ("RestoreWithSeeSR", "negative_prompt"): "seesr_turbo",
     ("RestoreWithSeeSR", "speed"): "seesr_turbo",
     ("StyleIDApply", "gamma"): "fidelity",
