@@ -14,7 +14,7 @@ from restoration.registry import METHODS
 from restoration.tests.imports import LEFT, Import, python_files, read_imports
 
 ROOT = Path(__file__).parent.parent
-HOSTED = ("networks", "load", "attach", "guide", "sampler", "run")
+HOSTED = ("networks", "load", "attach", "guide", "sampler", "run", "trainable")
 """Files of a method that may import ComfyUI, by name; all its others are pure."""
 TENSORS = ("torch", "einops", "kornia", "numpy", "safetensors", "scipy", "spandrel")
 """All that pure code stands on; ComfyUI ships it."""
@@ -62,6 +62,7 @@ ALLOWED = {
     ("common/lpips.py", "torchmetrics"): "optional, and its absence is a sentence",
     ("tools/comfyui/client.py", "aiohttp"): "for progress only; without it there is none",
     ("tools/comfyui/inprocess.py", "comfy"): "is what imports ComfyUI, once somebody asks for it",
+    ("tools/comfyui/facts.py", "comfy"): "asks ComfyUI what it would do, in a process of its own",
 }
 """(file, library): why it may, inside a function, in spite of its row."""
 
@@ -163,6 +164,8 @@ FORBIDDEN = [
     ("pasd/keys.py", "from ..host.view import Tile", "imports host.view"),
     ("pasd/keys.py", "from . import attach", "imports pasd.attach"),
     ("pasd/keys.py", "from .attach import apply", "imports pasd.attach"),
+    ("pasd/start.py", "from .trainable import PASDTrainable", "imports pasd.trainable"),
+    ("pasd/objective.py", "from ..host import trainable", "imports host.trainable"),
     ("pasd/keys.py", "from ..seesr.config import SD2", "imports seesr.config"),
     ("pasd/keys.py", "from ..tagger.config import RAM", "imports tagger.config"),
     ("pasd/__init__.py", "from .load import load_pasd", "imports pasd.load"),

@@ -8,7 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-MODULES = ("weights.doctor", "weights.listing", "weights.get.command", "folder.run")
+MODULES = (
+    "weights.doctor", "weights.listing", "weights.get.command", "folder.run", "check.command",
+)  # fmt: skip
 ABOUT = (
     "Fetches, looks at and converts weight files, and sends folders of pictures through a workflow."
 )

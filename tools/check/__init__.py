@@ -1,0 +1,1 @@
+"""Whether this machine restores as the papers do: one command, one report."""
