@@ -6,16 +6,16 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..common.state_dict import StateDict
 from .config import Config
-from .part import Part
 
 
-def export(part: Part, folder: Path, metadata: Mapping[str, str]) -> list[Path]:
-    """Writes every published file below `folder`; their paths."""
+def export(files: Mapping[str, StateDict], folder: Path, metadata: Mapping[str, str]) -> list[Path]:
+    """Writes every published file below `folder`; their paths. metadata: for their heads."""
     from safetensors.torch import save_file
 
     written = []
-    for name, weights in part.published_state().items():
+    for name, weights in files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in weights.items()}, file, dict(metadata))

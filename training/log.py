@@ -23,15 +23,14 @@ class Log:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """The values of step number `step`, counted from 1."""
-        if self._file is None:
-            self._open([STEP, *values])
-        csv.DictWriter(self._file, self._columns).writerow({STEP: step, **values})
-        self._file.flush()
+        file = self._file or self._open([STEP, *values])
+        csv.DictWriter(file, self._columns).writerow({STEP: step, **values})
+        file.flush()
         if self._board:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def _open(self, columns: list[str]) -> None:
+    def _open(self, columns: list[str]) -> Any:
         """Rows of steps that are done again go."""
         self._columns = columns
         with self._path.open("w", encoding="utf-8", newline="") as file:
@@ -39,6 +38,7 @@ class Log:
             writer.writeheader()
             writer.writerows(self._rows)
         self._file = self._path.open("a", encoding="utf-8", newline="")
+        return self._file
 
     def close(self) -> None:
         for each in (self._file, self._board):

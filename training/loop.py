@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..common.draws import rows_of
+from ..common.draws import Row
 from .checkpoint import Checkpoints, keep_only_trained, writing
 from .config import Config, to_toml
 from .data.pairs import Share, load, share_of
@@ -41,6 +41,7 @@ def make_accelerator(config: Config, some_idle: bool = False, cpu: bool = False)
     precision is not to be had here."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
 
     processes = PartialState(cpu=cpu).num_processes
     share = share_of(config.run.batch, config.run.at_once, processes, 0)
@@ -56,7 +57,14 @@ def make_accelerator(config: Config, some_idle: bool = False, cpu: bool = False)
         )
     except (ValueError, RuntimeError) as error:
         raise TrainingError(f"run.precision = {config.run.precision!r}: {error}.") from error
-    if plugin := accelerator.state.deepspeed_plugin:
+    plugin = accelerator.state.deepspeed_plugin
+    if accelerator.distributed_type == DistributedType.FSDP or (plugin and plugin.zero_stage == 3):
+        raise TrainingError(
+            "accelerate is set up to split the parameters over the cards (FSDP or ZeRO 3), from "
+            "which no file for the loader nodes could be written: choose ZeRO 2 or plain data "
+            "parallelism with `accelerate config`."
+        )
+    if plugin:
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = share.at_once
     return accelerator
 
@@ -122,11 +130,12 @@ class Trainer:
             group["lr"] = speed
         sums: dict[str, Tensor] = {}
         bad: list[str] = []
+        means: dict[str, float] = {}
         norm: Any = None
-        for micro in range(self.share.accumulation):
+        for _ in range(self.share.accumulation):
             batch = self._placed(next(batches))
             with self.accelerator.accumulate(self.module):
-                terms = self._terms(batch, number, micro)
+                terms = self._terms(batch, number)
                 loss = torch.stack(list(terms.values())).sum()
                 self.accelerator.backward(loss)
                 if not math.isfinite(loss.item()):
@@ -144,7 +153,7 @@ class Trainer:
                         raise self._no_number("gradient", number, batch["names"])
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-        asked = means.pop(ASKED) > 0  # type: ignore[possibly-undefined]
+        asked = means.pop(ASKED) > 0
         return Step(
             means,
             math.nan if norm is None else float(norm),
@@ -153,8 +162,9 @@ class Trainer:
             asked,
         )
 
-    def _terms(self, batch: Any, number: int, micro: int) -> dict[str, Tensor]:
-        rows = rows_of(self.config.run.seed, number, self.share.place(micro), self.share.at_once)
+    def _terms(self, batch: Any, number: int) -> dict[str, Tensor]:
+        first, seed = number * self.share.batch, self.config.run.seed
+        rows = [Row(seed, number, sample - first) for sample in batch["sample"]]
         return self.module(batch, self.part.draw(batch, rows))
 
     def _placed(self, batch: Any) -> Any:
@@ -246,7 +256,7 @@ def _keep(trainer: Trainer, checkpoints: Checkpoints, done: int, ended: bool) ->
                 whole(folder.place("export", done)) as place,
             ):
                 export(
-                    trainer.part,
+                    (opened.publish or trainer.part.published_state)(),
                     place,
                     metadata_of(config, done, opened.metadata, opened.digests),
                 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch.utils.data import Dataset
 
+from ..common.state_dict import StateDict
 from .part import Part
 
 Restore = Callable[[Path], str]
@@ -25,5 +26,7 @@ class Opened:
     digests: Mapping[str, str] = field(default_factory=dict)
     """Frozen files by their role: sha256."""
     restore: Restore | None = None
+    publish: Callable[[], Mapping[str, StateDict]] | None = None
+    """What is exported, by file; None: the part's `published_state`."""
     some_idle: bool = False
     """Some trained parameters get no gradient, as the authors' also do."""

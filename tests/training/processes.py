@@ -17,7 +17,8 @@ runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 sys.path.remove(str(Path(__file__).resolve().parent))
 
 import accelerate  # noqa: E402, F401
-import torch.utils.tensorboard  # noqa: E402, F401
+import torch._dynamo  # noqa: E402  (the optimizer imports it, which takes seconds)
+import torch.utils.tensorboard  # noqa: E402
 
 from restoration.tests.training.toy import run_toy, toy_config  # noqa: E402
 from restoration.training import checkpoint  # noqa: E402

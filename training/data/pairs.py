@@ -77,18 +77,17 @@ class Pairs(Dataset):
     """None: no partner is needed."""
 
     def __getitem__(self, sample: int) -> Sample:
-        seed = self.order.seed
-        found = self.order(sample)
+        others = rng_for(self.order.seed, sample, OTHER)
+        item = self.items[self.order(sample)]
         for _ in range(TRIES):
-            item = self.items[found]
             try:
                 return self._sample(item, sample)
             except (UnreadablePictureError, OSError) as error:
                 log.warning("%s is skipped: it cannot be read (%s).", self.describe(item), error)
-            found = int(rng_for(seed, sample, OTHER).integers(len(self.items)))
+            item = self.items[int(others.integers(len(self.items)))]
         raise TrainingError(
-            f"{TRIES} pictures one after the other cannot be read, the last one "
-            f"{self.describe(self.items[found])}: look at the data with `data check`."
+            f"{TRIES} pictures one after the other cannot be read: look at the data with "
+            "`data check`."
         )
 
     def __len__(self) -> int:
@@ -164,7 +163,9 @@ def share_of(batch: int, at_once: int, processes: int, process: int) -> Share:
 
 
 def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Tensors stacked to B ..., words as lists."""
+    """Tensors stacked to B ..., words and numbers as lists. Pictures of a class (`prior`) stand
+    behind all others."""
+    samples = sorted(samples, key=lambda each: each.get("prior", False))
     first = samples[0]
     return {
         key: torch.stack([each[key] for each in samples])
@@ -180,7 +181,7 @@ def load(dataset: Dataset, share: Share, start: int, end: int, workers: int) -> 
     ahead = {"prefetch_factor": 2, "worker_init_fn": _begin_worker} if workers else {}
     return iter(
         DataLoader(
-            dataset,
+            _Numbered(dataset),
             batch_sampler=_Listed(share, start, end),
             collate_fn=collate,
             num_workers=workers,
@@ -188,6 +189,17 @@ def load(dataset: Dataset, share: Share, start: int, end: int, workers: int) -> 
             **ahead,
         )
     )
+
+
+@dataclass(frozen=True)
+class _Numbered(Dataset):
+    """Every sample says its number, `sample`: what is drawn for it while training follows from
+    that."""
+
+    dataset: Dataset
+
+    def __getitem__(self, sample: int) -> Sample:
+        return {**self.dataset[sample], "sample": sample}
 
 
 @dataclass(frozen=True)

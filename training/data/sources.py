@@ -29,6 +29,8 @@ class Blob:
     file: str
     offset: int = 0
     size: int = -1
+    suffix: str = ""
+    """Without the dot, small."""
 
     def read(self) -> bytes:
         with open(self.file, "rb") as file:
@@ -131,6 +133,10 @@ def _by_name(folder: Path, suffixes: Iterable[str]) -> dict[str, Path]:
     }
 
 
+def _whole(path: Path) -> Blob:
+    return Blob(str(path), suffix=path.suffix[1:].lower())
+
+
 def _add_folder(found: Survey, folder: Path, lq: Path | None, texts: str) -> None:
     pictures = [path for path in _files(folder) if path.suffix.lower() in PICTURES]
     partners = _by_name(lq, PICTURES) if lq else {}
@@ -140,9 +146,7 @@ def _add_folder(found: Survey, folder: Path, lq: Path | None, texts: str) -> Non
         name = path.relative_to(folder).with_suffix("").as_posix()
         names.add(name)
         blobs = (partners.get(name), words.get(name), words.get(name + LONG))
-        found.items.append(
-            Item(name, Blob(str(path)), *(each and Blob(str(each)) for each in blobs))
-        )
+        found.items.append(Item(name, _whole(path), *(each and _whole(each) for each in blobs)))
     found.lone_texts += [name for name in words if name.removesuffix(LONG) not in names]
     found.lone_lq += [name for name in partners if name not in names]
 
@@ -184,8 +188,10 @@ def _add_shard(found: Survey, shard: str) -> None:
                 continue
             if member.offset_data + member.size > size:
                 raise tarfile.ReadError("unexpected end of data")
-            blob = Blob(shard, member.offset_data, member.size)
-            parts.setdefault(name, {})[f".{suffix.lower()}"] = blob
+            suffix = (suffix or "").lower()
+            kind = suffix.rpartition(".")[2]
+            blob = Blob(shard, member.offset_data, member.size, kind)
+            parts.setdefault(name, {})[f".{suffix}"] = blob
     except (tarfile.TarError, EOFError, OSError) as error:
         found.broken.append(
             f"The shard {shard} cannot be read beyond its {len(parts)}. sample ({error}): copy it "

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from restoration.training.commands import read_config
+from restoration.training.config import (
+    NoModel,
+    different,
+    make_config,
+    read_toml,
+    to_toml,
+    with_settings,
+)
+from restoration.training.errors import TrainingError
+from restoration.training.parts import PARTS, part_module
+from restoration.training.presets import PRESETS
+from restoration.training.rate import rate
+
+
+@pytest.mark.parametrize("authors", PRESETS)
+def test_every_preset_needs_only_paths_and_survives_its_file(tmp_path, authors) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(f'authors = "{authors}"\n[run]\nfolder = "out"\n', "utf-8")
+    config = read_config(file, [])
+    assert config.part in PARTS and config.run.folder == str(tmp_path / "out")
+    again = tmp_path / "config.toml"
+    again.write_text(to_toml(config.table()), "utf-8")
+    table = read_toml(again)
+    made = make_config(config.part, part_module(config.part).Model, {}, table, "it")
+    assert made == config
+
+
+def test_the_published_rates_of_dape() -> None:
+    optimizer = make_config("dape", NoModel, PRESETS["dape"][1], {}, "it").optimizer
+    steps = {0: 0.0, 25: 5e-5, 50: 1e-4, 19_999: 1e-4, 20_000: 5e-5, 30_000: 2.5e-5}
+    assert {step: rate(optimizer, step) for step in steps} == pytest.approx(steps)
+
+
+def test_set_goes_over_the_file_and_the_file_over_the_preset(tmp_path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('authors = "pasd"\n[run]\nfolder = "a"\nbatch = 8\nseed = 5', "utf-8")
+    config = read_config(file, ["run.batch=16", "data.pictures=photos", "optimizer.lr=1e-6"])
+    assert (config.run.batch, config.run.seed, config.optimizer.clip) == (16, 5, 1.0)
+    assert config.optimizer.lr == 1e-6 and config.data.pictures == (str(tmp_path / "photos"),)
+
+
+WRONG = [
+    ('authors = "psad"', "did you mean pasd?"),
+    ('authors = "pasd"\n[optimiser]', "did you mean optimizer?"),
+    ('authors = "pasd"\n[optimizer]\nLR = 1', r"\[optimizer\]: there is no LR"),
+    ('authors = "pasd"\n[optimizer]\nlr = "fast"', "'fast'; expected a number"),
+    ('authors = "pasd"\n[run]\nbatch = -1', "expected 0 or more"),
+    ('authors = "pasd"\n[run]\nprecision = "fp8"', "one of no, fp16, bf16"),
+    ('authors = "pasd"\n[run\n', "is no TOML"),
+    ("[run]", "does not say what is trained"),
+    ('part = "supir"', "there are pasd"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), WRONG)
+def test_what_is_wrong_in_a_file_is_a_sentence(tmp_path, text, words) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text(text, "utf-8")
+    with pytest.raises(TrainingError, match=words):
+        read_config(file, [])
+
+
+def test_a_file_of_another_part_is_refused(tmp_path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('authors = "seesr"', "utf-8")
+    with pytest.raises(TrainingError, match="is for seesr"):
+        read_config(file, [], "pasd")
+
+
+def test_a_setting_without_a_section_is_refused() -> None:
+    with pytest.raises(TrainingError, match=r"section\.key=value"):
+        with_settings({}, ["lr=1"])
+
+
+def test_only_paths_and_lengths_may_change_between_a_checkpoint_and_the_run() -> None:
+    @dataclass(frozen=True)
+    class Model:
+        width: int = 3
+
+    def made(**table):
+        return make_config("toy", Model, {}, table, "it")
+
+    old = made().table()
+    assert not list(different(made(run={"steps": 7, "folder": str(Path("x"))}), old))
+    assert list(different(made(model={"width": 4}, run={"seed": 2}), old)) == [
+        "model.width: 3 there, 4 here",
+        "run.seed: 0 there, 2 here",
+    ]

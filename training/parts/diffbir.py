@@ -1,0 +1,112 @@
+"""DiffBIR's second stage beside Stable Diffusion 2.1: the control network of v1, v2 and v2.1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ...common.diffusion import ForwardProcess
+from ..base import Base, check_family, digest, model_file
+from ..config import Config, path
+from ..errors import TrainingError
+from ..opened import Opened
+from .common import base_of, begin, metadata, pairs_of
+
+if TYPE_CHECKING:
+    from ...diffbir.config import ControlConfig
+
+AUGMENTED = 200
+"""v2.1 noises the condition to a timestep below this."""
+
+
+@dataclass(frozen=True)
+class Model:
+    base: str = path()
+    """A checkpoint of Stable Diffusion 2.1: v1, v2 the one that predicts noise (2.1-base), v2.1
+    one with zero terminal SNR."""
+    version: Literal["v1", "v2", "v2.1"] = "v2"
+    stage1: str = path("realesrgan_s4_swinir_100k.pth")
+    """What cleans the picture first, by path or by its name in models/upscale_models."""
+    start_from: tuple[str, ...] = path(())
+    """A published control network to go on from."""
+
+
+class Cleaner(nn.Module):
+    """Stage 1 as the pack runs it: padded as its authors do, not clamped."""
+
+    def __init__(self, file: Path) -> None:
+        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
+
+        from ...stage1.restorer import unclamped
+
+        super().__init__()
+        try:
+            descriptor = ModelLoader("cpu").load_from_file(str(file))
+        except UnsupportedModelError as error:
+            raise TrainingError(
+                f"model.stage1 = {file} is no network that spandrel knows."
+            ) from error
+        if not isinstance(descriptor, ImageModelDescriptor) or descriptor.scale != 1:
+            raise TrainingError(
+                f"model.stage1 = {file} does not keep the size of a picture: name a cleaner, such "
+                "as DiffBIR's SwinIR."
+            )
+        self.network = descriptor.model
+        self.run = unclamped(descriptor)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """B 3 H W in 0..1 -> the same size."""
+        return self.run(pixels.float())
+
+
+def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | None = None) -> Opened:
+    """DiffBIR's control network with its data. base, cleaner: instead of the files'."""
+    from ...diffbir.trainable import DiffBIRTrainable
+
+    chosen, pairs = config.model, pairs_of(config)
+    digests: dict[str, str] = {}
+    if cleaner is None:
+        file = model_file("upscale_models", chosen.stage1, "model.stage1")
+        cleaner, digests = Cleaner(file), {"stage1": digest(file)}
+    given, base = base, base_of(config, base)
+    if given is None:
+        check_family(base.sizes, 1024, "DiffBIR", chosen.base)
+    newest = chosen.version == "v2.1"
+    process = ForwardProcess.scaled_linear(
+        "v" if newest else "eps", dtype=torch.float64, zero_snr=newest
+    )
+    part = DiffBIRTrainable(
+        base.unet,
+        process,
+        _config(base),
+        cleaner,
+        AUGMENTED if newest else 0,
+        moments=base.moments,
+        text=base.text,
+    )
+    begin(config, part)
+    head = metadata(config, "diffbir", version=chosen.version)
+    return Opened(part, pairs, len(pairs), head, {"base": base.digest, **digests})
+
+
+def _config(base: Base) -> ControlConfig:
+    from ...diffbir.config import ControlConfig
+
+    sizes = base.sizes
+    width = sizes.channels[0]
+    return ControlConfig(
+        model_channels=width,
+        channel_mult=tuple(each // width for each in sizes.channels),
+        num_res_blocks=sizes.num_res_blocks,
+        attention_resolutions=tuple(
+            2**level for level, depth in reversed(list(enumerate(sizes.depths))) if depth
+        ),
+        transformer_depth=max(sizes.depths),
+        num_head_channels=sizes.num_head_channels,
+        context_dim=sizes.context_dim,
+        in_channels=sizes.in_channels,
+    )
