@@ -18,6 +18,12 @@ Draws = dict[str, Tensor]
 """Random numbers of one step by name; rows first."""
 
 
+def generator(*key: object) -> torch.Generator:
+    """A generator on the CPU whose numbers depend on all parts of the key alone."""
+    digest = hashlib.sha256(":".join(map(str, key)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
 @dataclass(frozen=True)
 class Row:
     """One sample of one step."""
@@ -30,9 +36,8 @@ class Row:
     """Place in the step's whole batch, over all processes and rounds of accumulation."""
 
     def generator(self, name: str) -> torch.Generator:
-        """For one named draw of this sample, on the CPU."""
-        key = hashlib.sha256(f"{self.seed}:{self.step}:{self.index}:{name}".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
+        """For one named draw of this sample."""
+        return generator(self.seed, self.step, self.index, name)
 
 
 def rows_of(seed: int, step: int, start: int, count: int) -> list[Row]:

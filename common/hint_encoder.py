@@ -101,10 +101,18 @@ class HintEncoder(nn.Module):
         """image: B 3 H W in 0..1. Returns B out_channels H/8 W/8."""
         return self.conv_out(self._scales(image)[-1])
 
+    def _rgbs(self, scales: list[Tensor]) -> list[Tensor]:
+        heads = zip(self.to_rgbs, scales, strict=True)
+        return [head(features) for head, features in heads]
+
     def rgbs(self, image: Tensor) -> list[Tensor]:
         """The pictures of the toRGB heads, B 3 h w at 1/2, 1/4 and 1/8, trained towards -1..1."""
-        heads = zip(self.to_rgbs, self._scales(image), strict=True)
-        return [head(features) for head, features in heads]
+        return self._rgbs(self._scales(image))
+
+    def with_rgbs(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`forward` and `rgbs` from one pass, as training needs them."""
+        scales = self._scales(image)
+        return self.conv_out(scales[-1]), self._rgbs(scales)
 
 
 def hint_encoder_config(weights: Mapping[str, Tensor]) -> dict[str, Any]:

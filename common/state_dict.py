@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from .text import few, printable
 
 StateDict = dict[str, Tensor]
+Value = TypeVar("Value")
 Layout = Mapping[str, tuple[int, ...]]
 """Every key of a network and the shape of its tensor."""
 
@@ -185,7 +187,7 @@ def network_of(contents: object, prefix: str) -> StateDict:
     return with_prefix(weights, prefix) if is_pair(weights) else weights
 
 
-def with_prefix(weights: StateDict, prefix: str) -> StateDict:
+def with_prefix(weights: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     """The entries below `prefix`, named without it."""
     return {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.cldm.cldm
 import comfy.utils
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .extra_blocks import inner_options
 
+Value = TypeVar("Value")
 UNUSED = ("out_channels", "image_only_indicator", "transformer_depth_output")
 
 
@@ -81,8 +82,8 @@ class ControlEncoder(comfy.cldm.cldm.ControlNet):
 
 
 def control_weights(
-    weights: Mapping[str, Tensor], unet_config: Mapping[str, Any]
-) -> dict[str, Tensor]:
+    weights: Mapping[str, Value], unet_config: Mapping[str, Any]
+) -> dict[str, Value]:
     """A diffusers ControlNet's weights under the names of `ControlEncoder`.
 
     Keys that have no place in it (the hint encoder, SeeSR's added transformers) are left out;

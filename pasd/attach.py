@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..common.images import from_mask
 from ..host.branch import BranchCall, BranchResult, ImageBranch, apply_branch, features_of
-from ..host.extra_blocks import Block, inner_options, tokens
+from ..host.extra_blocks import inner_options, tokens
 from ..host.masks import averaged
 from ..host.patching import ModelCall, around_model_calls
 from ..host.view import Size
 from .config import PASDConfig
-from .networks import LightTransformer, PASDModel
+from .networks import LightTransformer, PASDModel, pixel_blocks
 
 SIZES = ("context_dim", "model_channels", "channel_mult", "num_res_blocks")
 """What a base model must share with the one PASD was trained on, in the host's words."""
@@ -64,25 +65,14 @@ class PASDBranch(ImageBranch):
         residuals, middle = self.residuals(call)
         *residuals, middle = [self._scaled(each, call) for each in (*residuals, middle)]
         if self.pasd.variant == "pasd":
-            return BranchResult(residuals, middle, self._transformers(residuals, call))
+            blocks = pixel_blocks(self.pasd.attention.model, residuals, call.options)
+            return BranchResult(residuals, middle, blocks)
         return BranchResult(residuals, middle, features=self._contexts(residuals, call))
 
     def _scaled(self, residual: Tensor, call: BranchCall) -> Tensor:
         residual = residual * self.strength
         mask = call.pixel_masks.get(FIDELITY)
         return residual if mask is None else fidelity_scaled(residual, mask, *self.fidelity_scales)
-
-    def _transformers(self, residuals: list[Tensor], call: BranchCall) -> dict[str, Block]:
-        """Variant `pasd`: a transformer after every layer of the decoder."""
-        options = inner_options(call.options)
-
-        def block(transformer: nn.Module, context: Tensor) -> Block:
-            return lambda h: transformer(h, context=context, transformer_options=options)
-
-        return {
-            f"output_blocks.{index}": block(transformer, tokens(residuals[-1 - int(index)]))
-            for index, transformer in self.pasd.attention.model.items()
-        }
 
     def _contexts(self, residuals: list[Tensor], call: BranchCall) -> dict[int, PixelContext]:
         """Variant `pasd_light`: what the attention patches of this call find, by output block."""
@@ -116,28 +106,25 @@ class PixelContext:
         return added * tokens(averaged(self.mask, size))
 
 
-def attach_light(patched: Any, identity: str) -> None:
-    """Patches a clone with the attention of a `pasd_light` branch.
+Find = Callable[[dict[str, Any]], PixelContext | None]
+"""The host's `extra_options` of one text transformer -> what its blocks attend to, if anything."""
+
+
+def light_patches(find: Find, key: str) -> dict[str, Callable[..., Tensor]]:
+    """The two patches of `pasd_light` by the host's names, pure but for one entry `key`.
 
     A `middle_patch` keeps the stream before text attention, the only place where it is visible; an
     `attn2_output_patch` adds pixel attention to what text attention adds. The host's dictionary of
-    one block's call carries it from one to the other. Both are set within the call, where they
-    come after those of all nodes and of GLIGEN: what these change belongs to the stream.
+    one block's call carries it from one to the other.
     """
-    key = f"{identity}.stream"
-
-    def context(extra: dict[str, Any]) -> PixelContext | None:
-        place, index = extra.get("block", (None, None))
-        features = features_of(extra, identity)
-        return features.get(index) if features and place == "output" else None
 
     def keep(x: Tensor, extra: dict[str, Any]) -> Tensor:
-        if context(extra) is not None:
+        if find(extra) is not None:
             extra[key] = x
         return x
 
     def attend(n: Tensor, extra: dict[str, Any]) -> Tensor:
-        found = context(extra)
+        found = find(extra)
         if found is None:
             return n
         block = found.transformer.transformer_blocks[extra["block_index"]]
@@ -145,9 +132,27 @@ def attach_light(patched: Any, identity: str) -> None:
         height, width = extra["activations_shape"][-2:]
         return n + found.weighted(added, (height, width))
 
+    return {"middle_patch": keep, "attn2_output_patch": attend}
+
+
+def attach_light(patched: Any, identity: str) -> None:
+    """Patches a clone with the attention of a `pasd_light` branch.
+
+    The patches are set within the call, where they come after those of all nodes and of GLIGEN:
+    what these change belongs to the stream.
+    """
+
+    def find(extra: dict[str, Any]) -> PixelContext | None:
+        place, index = extra.get("block", (None, None))
+        features = features_of(extra, identity)
+        return features.get(index) if features and place == "output" else None
+
+    patches = light_patches(find, f"{identity}.stream")
+
     def run(executor: Any, call: ModelCall) -> Tensor:
         if features_of(call.options, identity):
-            call = call.with_patch("middle_patch", keep).with_patch("attn2_output_patch", attend)
+            for name, patch in patches.items():
+                call = call.with_patch(name, patch)
         return call.run(executor)
 
     around_model_calls(patched, f"{identity}.attention", run)

@@ -22,6 +22,7 @@ from ..common.state_dict import (
     CheckpointError,
     StateDict,
     UnknownWeightsError,
+    Value,
     is_pair,
     network_of,
     with_prefix,
@@ -170,7 +171,9 @@ def attention_layout(variant: Variant, config: PASDConfig, added: Mapping[str, A
     return shapes
 
 
-def attention_weights(variant: Variant, config: PASDConfig, added: StateDict) -> StateDict:
+def attention_weights(
+    variant: Variant, config: PASDConfig, added: Mapping[str, Value]
+) -> dict[str, Value]:
     """The same weights under the names of `networks.pixel_attention`: the output block's number
     instead of the published prefix."""
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +11,9 @@ from torch import Tensor, nn
 
 from ..common.state_dict import StateDict
 from ..common.unet import DecoderLayer
-from ..host.extra_blocks import tokens
+from ..host.extra_blocks import Block, inner_options, tokens
 from .config import PASDConfig, Variant
-from .keys import (
-    depth_of,
-    layer_prefix,
-    pixel_layers,
-)
+from .keys import depth_of, layer_prefix, pixel_layers
 
 
 class PixelBlock(nn.Module):
@@ -85,6 +82,22 @@ def pixel_attention(
         )
 
     return nn.ModuleDict({str(layer.index): make(layer) for layer in pixel_layers(variant, config)})
+
+
+def pixel_blocks(
+    attention: nn.ModuleDict, residuals: Sequence[Tensor], options: Mapping[str, Any]
+) -> dict[str, Block]:
+    """Variant `pasd`: what runs after the decoder's layers in one call. residuals: B C h w,
+    scaled, in the order of the encoder. options: the call's `transformer_options`."""
+    inside = inner_options(options)
+
+    def block(transformer: nn.Module, context: Tensor) -> Block:
+        return lambda h: transformer(h, context=context, transformer_options=inside)
+
+    return {
+        f"output_blocks.{index}": block(transformer, tokens(residuals[-1 - int(index)]))
+        for index, transformer in attention.items()
+    }
 
 
 @dataclass(frozen=True)

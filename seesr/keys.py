@@ -12,6 +12,7 @@ from ..common.state_dict import (
     UNET_PREFIX,
     StateDict,
     UnknownWeightsError,
+    Value,
     is_pair,
     network_of,
     with_prefix,
@@ -81,7 +82,7 @@ def rca_layout(config: SeeSRConfig, sites: Sequence[RCASite]) -> Shapes:
     return shapes
 
 
-def rca_weights(weights: StateDict, sites: Sequence[RCASite]) -> StateDict:
+def rca_weights(weights: Mapping[str, Value], sites: Sequence[RCASite]) -> dict[str, Value]:
     """The published weights of all sites under the names of `networks.rca_layers`: the site's
     number instead of its published prefix."""
     return {

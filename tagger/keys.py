@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ..common.layout import Shapes
 from ..common.recognition import Found, difference
 from ..common.state_dict import (
     CheckpointError,
@@ -57,6 +58,19 @@ def ram_weights(contents: object, layout: Layout, file: str = "The file") -> Sta
     return needed
 
 
+def dape_layout(weights: Mapping[str, Tensor]) -> Shapes:
+    """Keys and shapes of a DAPE for a tagger with these weights: A and B beside every weight that
+    it changes, which of a joint projection are the queries and the values."""
+    layout: Shapes = {}
+    for key in filter(_is_target, weights):
+        outputs, inputs = weights[key].shape
+        parts = 2 if key.endswith(".qkv.weight") else 1
+        base = key.removesuffix("weight")
+        layout[f"{base}lora_A"] = (parts * LORA_RANK, inputs)
+        layout[f"{base}lora_B"] = (outputs // 3 * 2 if parts == 2 else outputs, LORA_RANK)
+    return layout
+
+
 def dape_pairs(
     contents: object, weights: StateDict, file: str = "The file"
 ) -> dict[str, tuple[Tensor, Tensor]]:
@@ -65,25 +79,18 @@ def dape_pairs(
     weights: those of the tagger. Raises CheckpointError.
     """
     lora = unwrapped(contents)
-    targets = [key for key in weights if _is_target(key)]
     for key, value in lora.items():
         if key.startswith(TIED) and key.endswith(".lora_B") and value.count_nonzero():
             raise CheckpointError(
                 f"{file} also changes {key}, which DAPE leaves at zero: it was trained in "
                 f"another way than the published one. {DAPE_ADVICE}"
             )
-    layout = {}
-    for key in targets:
-        outputs, inputs = weights[key].shape
-        parts = 2 if key.endswith(".qkv.weight") else 1  # queries and keys; or the one
-        base = key.removesuffix("weight")
-        layout[f"{base}lora_A"] = (parts * LORA_RANK, inputs)
-        layout[f"{base}lora_B"] = (outputs // 3 * 2 if parts == 2 else outputs, LORA_RANK)
+    layout = dape_layout(weights)
     needed = {key: value for key, value in lora.items() if key in layout}
     if not needed:
         raise UnknownWeightsError(lora, file, DAPE_FILE, DAPE_ADVICE)
     check_layout(needed, layout, file, "the LoRA DAPE for RAM", DAPE_ADVICE)
-    bases = [key.removesuffix("weight") for key in targets]
+    bases = [key.removesuffix("weight") for key in weights if _is_target(key)]
     return {f"{b}weight": (needed[f"{b}lora_A"], needed[f"{b}lora_B"]) for b in bases}
 
 

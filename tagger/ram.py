@@ -6,6 +6,8 @@ The names of all weights are those of the published file. Only what tagging runs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -225,13 +227,18 @@ class CrossAttention(nn.Module):
         )
         self.output = ResidualNorm(width, width, operations, **factory)
 
-    def forward(self, queries: Tensor, embeds: Tensor) -> Tensor:
+    def forward(self, queries: Tensor, embeds: Tensor, kept: Tensor | None = None) -> Tensor:
+        """kept: B heads queries N, multiplied onto the attention: dropout, in training."""
         inputs = {"query": queries, "key": embeds, "value": embeds}
         q, k, v = (
             rearrange(self.self[name](x), "b n (h d) -> b h n d", h=self.heads)
             for name, x in inputs.items()
         )
-        seen = scaled_dot_product_attention(q, k, v)
+        if kept is None:
+            seen = scaled_dot_product_attention(q, k, v)
+        else:
+            attention = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
+            seen = (attention * kept) @ v
         return self.output(rearrange(seen, "b h n d -> b n (h d)"), queries)
 
 
@@ -245,9 +252,9 @@ class QueryLayer(nn.Module):
         self.intermediate = nn.ModuleDict({"dense": operations.Linear(width, hidden, **factory)})
         self.output = ResidualNorm(hidden, width, operations, **factory)
 
-    def forward(self, queries: Tensor, embeds: Tensor) -> Tensor:
-        """queries: B labels C. embeds: B N 512."""
-        h = self.crossattention(queries, embeds)
+    def forward(self, queries: Tensor, embeds: Tensor, kept: Tensor | None = None) -> Tensor:
+        """queries: B labels C. embeds: B N 512. kept: see `CrossAttention`."""
+        h = self.crossattention(queries, embeds, kept)
         return self.output(gelu(self.intermediate["dense"](h)), h)
 
 
@@ -271,10 +278,12 @@ class Tagger(nn.Module):
         """image: as `tagger_input` gives it. Returns B N 512, the embeddings of the picture."""
         return self.image_proj(self.visual_encoder(image))
 
-    def logits(self, embeds: Tensor) -> Tensor:
-        """embeds: B N 512. Returns B labels; the sigmoid of each is its probability."""
+    def logits(self, embeds: Tensor, kept: Sequence[Tensor] = ()) -> Tensor:
+        """embeds: B N 512. kept: in training, one mask a layer (see `CrossAttention`). Returns
+        B labels; the sigmoid of each is its probability."""
         queries = relu(self.wordvec_proj(self.label_embed.to(embeds)))
         h = queries.expand(len(embeds), -1, -1)
-        for layer in self.get_submodule("tagging_head.encoder.layer").children():
-            h = layer(h, embeds)
+        layers = self.get_submodule("tagging_head.encoder.layer").children()
+        for layer, mask in zip_longest(layers, kept):
+            h = layer(h, embeds, mask)
         return self.fc(h).squeeze(-1)

@@ -1,0 +1,99 @@
+"""DiffBIR's second stage in training: the whole control network beside a frozen UNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from torch import Tensor, nn
+
+from ..common.diffusion import ForwardProcess
+from ..common.draws import Draws, Row, integers, normal
+from ..common.start import start_weights
+from ..host.trainable import Published, frozen
+from ..host.trainable_unet import (
+    LAYERS,
+    Additions,
+    DiffusionTrainable,
+    run_unet,
+    training_options,
+)
+from .config import SD21, ControlConfig
+from .keys import layout
+from .networks import DiffBIRControlNet
+from .objective import diffbir_loss
+from .start import origins
+
+
+class DiffBIRTrainable(DiffusionTrainable):
+    """Reads of a batch: `hq` or `mean` and `logvar`, `lq` or `condition`, `captions` or `text`.
+    Term: `prediction`."""
+
+    files: ClassVar[Mapping[str, str]] = {"": "diffbir.safetensors"}
+    expected = "the control network of DiffBIR"
+
+    def __init__(
+        self,
+        unet: UNetModel,
+        process: ForwardProcess,
+        config: ControlConfig = SD21,
+        cleaner: nn.Module | None = None,
+        augmentation: int = 0,
+        **given: Any,
+    ) -> None:
+        """unet: the base, frozen here. cleaner: stage 1, B 3 H W in 0..1 -> the same; only needed
+        for batches without `condition`. augmentation: the condition is noised to a timestep below
+        this (v2.1: 200); 0 leaves it as it is. given: see `DiffusionTrainable`."""
+        super().__init__(unet, process, **given)
+        self.config, self.augmentation = config, augmentation
+        self.cleaner = None if cleaner is None else frozen(cleaner)
+        self.control = DiffBIRControlNet(config, **LAYERS)
+        self.layout = layout(config)
+
+    def start(self, seed: int = 0) -> None:
+        """The published start, from the base. Nothing of it is drawn."""
+        base = dict(self.unet.named_parameters())
+        table = origins(self.layout, self.config.in_channels)
+        weights = start_weights(self.layout, table, base, seed)
+        self.load_published({self.files[""]: weights})
+
+    def published(self) -> Published:
+        parameters = dict(self.control.named_parameters())
+        return {"": {key: parameters[key] for key in self.layout}}
+
+    def draw(self, batch: Mapping[str, Any], rows: Sequence[Row]) -> Draws:
+        """As `DiffusionTrainable`, and for the augmentation aug_noise, aug_timesteps."""
+        draws = super().draw(batch, rows)
+        if self.augmentation:
+            device, shape = self.latent_shape(batch)
+            draws["aug_noise"] = normal(rows, "aug_noise", *shape).to(device)
+            steps = integers(rows, "aug_timesteps", self.augmentation)
+            draws["aug_timesteps"] = steps.to(device)
+        return draws
+
+    def condition(self, batch: Mapping[str, Any]) -> Tensor:
+        """The cleaned picture's latent, B 4 h w, scaled: the mode of the posterior."""
+        if "condition" in batch:
+            return batch["condition"]
+        if self.cleaner is None or self.moments is None:
+            raise ValueError(
+                "The batch has no condition, and the part has no stage 1 with a VAE to make one."
+            )
+        with torch.no_grad():
+            mode, _ = self.moments(self.cleaner(batch["lq"]) * 2 - 1)
+        return self.scale_factor * mode
+
+    def forward(self, batch: Mapping[str, Any], draws: Draws) -> dict[str, Tensor]:
+        z, context = self.target_latent(batch, draws), self.context(batch)
+        condition = self.condition(batch)
+        if self.augmentation:
+            condition = self.process.noised(condition, draws["aug_noise"], draws["aug_timesteps"])
+        noise, timesteps = draws["noise"], draws["timesteps"]
+        x = self.process.noised(z, noise, timesteps)
+        residuals, middle = self.control(
+            torch.cat([x, condition], 1), timesteps.float(), context, options=training_options()
+        )
+        predicted = run_unet(self.unet, x, timesteps, context, Additions(residuals, middle))
+        return diffbir_loss(predicted, self.process.target(z, noise, timesteps))
