@@ -136,7 +136,7 @@ def luma_color(g: Graph) -> None:
         + files_note(g.name, BASE)
         + DIALS
         + "- `text` in *What the picture shows*: the subject and its colors.\n"
-        "- `strength` in *DDNM Guidance*: 1. Lower lets the model change the brightness.\n"
+        "- `strength` (*trust*) in *DDNM Guidance*: 1. Lower lets the model change the brightness.\n"
         "- `seed` in *Noise*: another number, other colors.\n"
     )
     photo = photo_group(g)
@@ -244,7 +244,7 @@ def bicubic_seesr(g: Graph) -> None:
         + CHOOSE
         + files_note(g.name, SD21.name, UNET, CONTROL, *TAGGER)
         + DIALS
-        + "- `strength` in *DDNM Guidance*: 1. Lower lets SeeSR change the small photo.\n"
+        + "- `strength` (*trust*) in *DDNM Guidance*: 1. Lower lets SeeSR change the small photo.\n"
         "- `fidelity` in *Restore with SeeSR*: 0.5, the authors' setting. It turns the strength of SeeSR.\n"
         "- `prompt` in *Restore with SeeSR*: your own words beside the tags.\n"
     )
