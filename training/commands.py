@@ -1,4 +1,4 @@
-"""The commands: one for every part, and `data`."""
+"""The commands: one for every part, `data` and `proof`."""
 
 # ruff: noqa: T201
 from __future__ import annotations
@@ -20,6 +20,7 @@ ABOUT = "Trains what the methods add, on the networks that run. See docs/trainin
 
 def command_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each sets `run`."""
+    from . import proof
     from .data import commands as data
 
     top = argparse.ArgumentParser(prog="training", description=ABOUT)
@@ -39,6 +40,7 @@ def command_parser() -> argparse.ArgumentParser:
         )
         one.set_defaults(run=run_training, part=part)
     data.add_commands(commands)
+    proof.add_command(commands)
     return top
 
 
@@ -105,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; its exit code. What the user can mend is one sentence."""
     options = command_parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it tells every file that it saves
     try:
         return options.run(options)
     except (TrainingError, CheckpointError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,9 +42,16 @@ def make_accelerator(config: Config, some_idle: bool = False, cpu: bool = False)
     precision is not to be had here."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import PartialState
-    from accelerate.utils import DistributedType
+    from accelerate.utils import DistributedType, parse_flag_from_env
 
+    cpu = cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
     processes = PartialState(cpu=cpu).num_processes
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if processes != started:
+        raise TrainingError(
+            f"{started} processes were started, and each of them sees {processes}: they would train "
+            "apart. Without cards, set ACCELERATE_USE_CPU=true."
+        )
     share = share_of(config.run.batch, config.run.at_once, processes, 0)
     parallel = DistributedDataParallelKwargs(
         broadcast_buffers=False, find_unused_parameters=some_idle

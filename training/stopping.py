@@ -1,13 +1,17 @@
-"""Ctrl-C: the step at hand is finished and saved. A second one stops at once."""
+"""Ctrl-C: the step at hand is finished and saved. A second one, a little later, stops at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME = 3.0
+"""Seconds within which a further signal is the same wish: a terminal sends it to all processes, and
+their launcher then once more."""
 
 
 class StopRequest:
@@ -15,15 +19,18 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self._when = 0.0
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
         return self.asked
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked and now - self._when > SAME:
             raise KeyboardInterrupt
-        self.asked = True
+        if not self.asked:
+            self.asked, self._when = True, now
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():

@@ -28,12 +28,12 @@ def two(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    common |= {"MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "1"}
+    common |= {"MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     children = []
     for rank in "01":
         if not (child := os.fork()):
             os.environ.update(common, RANK=rank, LOCAL_RANK=rank)
-            run_toy(toy_config(folder))
+            run_toy(toy_config(folder), cpu=False)
             os._exit(0)
         children.append(child)
     for child in children:

@@ -13,9 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from restoration.tests.training.toy import ToyPictures, run_toy, toy_config
+from restoration.training import stopping
 from restoration.training.config import read_toml
 from restoration.training.errors import TrainingError
 from restoration.training.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
 
 
 def steps(folder: Path, kind: str = "checkpoints") -> list[int]:
@@ -66,6 +69,22 @@ def test_accumulation_changes_nothing(whole, tmp_path) -> None:
         assert float(one) == pytest.approx(float(other), rel=1e-5)
 
 
+def test_half_precision_trains_weights_in_float32(whole, tmp_path) -> None:
+    part = run_toy(toy_config(tmp_path, run={"precision": "bf16"}))
+    assert part.last.weight.dtype == torch.float32
+    found, exact = ([float(loss) for _, loss in losses(place)] for place in (tmp_path, whole[0]))
+    assert found != exact and found == pytest.approx(exact, rel=0.02)
+
+
+def test_a_precision_that_is_not_there_is_a_sentence(tmp_path, monkeypatch) -> None:
+    def refused(**_):
+        raise ValueError("bf16 mixed precision requires a supported device.")
+
+    monkeypatch.setattr("accelerate.Accelerator", refused)
+    with pytest.raises(TrainingError, match="precision = 'bf16': bf16 mixed precision requires"):
+        run_toy(toy_config(tmp_path, run={"precision": "bf16"}))
+
+
 def test_only_the_last_checkpoints_are_kept(tmp_path) -> None:
     run_toy(toy_config(tmp_path, save={"every": 1, "keep": 2}))
     assert steps(tmp_path) == [3, 4]
@@ -84,6 +103,25 @@ def test_ctrl_c_finishes_the_step_and_saves_it(tmp_path, caplog) -> None:
     assert steps(tmp_path) == [2, 3]
     assert "Stopped after step 3, which is saved" in caplog.text
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_stops_at_once_but_not_the_launchers_echo(monkeypatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(stopping.time, "monotonic", lambda: clock[0])
+    with stopping.StopRequest() as stop:
+        for clock[0] in (10.0, 10.5, 12.0):
+            signal.raise_signal(signal.SIGINT)
+        assert stop
+        clock[0] = 15.0
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_processes_that_would_train_apart_are_refused(tmp_path, monkeypatch) -> None:
+    """As accelerate takes them where there is no card and nobody has told it to use the CPU."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(TrainingError, match="they would train apart"):
+        run_toy(toy_config(tmp_path), cpu=False)
 
 
 def test_a_new_run_never_begins_in_the_folder_of_another(whole) -> None:
@@ -146,3 +184,17 @@ def test_a_run_killed_while_it_saves_keeps_the_checkpoint_before(whole, processe
     again = run_toy(toy_config(killed), resume="latest")
     same(whole[1], again)
     assert steps(killed) == [2, 4] and not half.exists()
+
+
+@pytest.mark.slow  # a Python of its own, with torch
+def test_the_command_works_under_any_folder_name(tmp_path) -> None:
+    (tmp_path / "any.name of-a pack").symlink_to(ROOT)
+    (tmp_path / "run.toml").write_text('authors = "pasd"\n[data]\npictures = "none"\n', "utf-8")
+    command = [tmp_path / "any.name of-a pack" / "training", "data", "check"]
+    done = subprocess.run(
+        [sys.executable, *map(str, command), "--config", "run.toml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1 and "neither a folder nor a tar shard" in done.stderr

@@ -75,7 +75,9 @@ def toy_config(folder: Path, **sections) -> Config:
     return make_config("toy", NoModel, {}, table, "test")
 
 
-def run_toy(config: Config, pictures: Dataset | None = None, resume: str = "") -> ToyPart:
+def run_toy(
+    config: Config, pictures: Dataset | None = None, resume: str = "", cpu: bool = True
+) -> ToyPart:
     """A whole run in this process, of as many as torch's environment says."""
     from accelerate.state import AcceleratorState, GradientState
 
@@ -83,5 +85,5 @@ def run_toy(config: Config, pictures: Dataset | None = None, resume: str = "") -
     GradientState._reset_state()
     part = ToyPart()
     opened = Opened(part, pictures or ToyPictures(), 10, {"method": "toy"}, {"base": "abc"})
-    train(config, opened, make_accelerator(config, cpu=True), resume)
+    train(config, opened, make_accelerator(config, cpu=cpu), resume)
     return part
