@@ -13,12 +13,12 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def import_pack(host: Path) -> None:
-    """ComfyUI on the CPU, and this pack as the package `restoration`."""
+def import_pack(host: Path, cpu: bool = True) -> None:
+    """ComfyUI on the CPU or on its own device, and this pack as the package `restoration`."""
     runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
     from restoration.tools.comfyui.inprocess import import_comfyui
 
-    import_comfyui(host, pytorch_attention=True)
+    import_comfyui(host, pytorch_attention=True, cpu=cpu)
 
 
 def randomize(network: torch.nn.Module) -> torch.nn.Module:

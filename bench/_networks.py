@@ -1,11 +1,12 @@
 """The methods' networks at full size with random weights: on the meta device, where operations are
-counted without computing anything, or on the CPU, where time is taken."""
+counted without computing anything, or on the CPU or a card, where time is taken."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -34,10 +35,26 @@ def published(name: str, *groups: str) -> dict[str, torch.Tensor]:
 
 
 class Networks:
-    """Builds one network at a time."""
+    """Builds one network at a time, in float32."""
 
-    def __init__(self, device: str) -> None:
-        self.device = torch.device(device)
+    def __init__(self, device: str, tiny: bool = False) -> None:
+        """tiny: for dry runs, where only what `plain`, `vae` and `stage 1` are can be had."""
+        self.device, self.tiny = torch.device(device), tiny
+        self.dtype = torch.float32
+        self.unets: list[Any] = []
+        self._modules: list[Any] = []
+        self._kept: list[dict] = []
+        """What branches keep of the picture that they have seen."""
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Another precision for the network that was built last."""
+        self.dtype = dtype
+        for module in self._modules:
+            module.to(dtype)
+        for unet in self.unets:
+            unet.dtype = dtype  # to which the host casts what comes in
+        for kept in self._kept:
+            kept.clear()
 
     def build(self, name: str) -> dict[str, Run]:
         """The runs that belong to a network, by the names of their calls."""
@@ -52,22 +69,28 @@ class Networks:
             "tagger": self._tagger,
             "stage 1": self._stage1,
         }
+        self.dtype, self.unets, self._modules, self._kept = torch.float32, [], [], []
         return builders[name]()
 
     def _placed(self, module: Any) -> Any:
-        if self.device.type == "meta":
-            return module.to("meta")
-        return randomize(module)
+        module.to(self.device)
+        if self.device.type != "meta":
+            randomize(module)
+        self._modules.append(module)
+        return module
 
     def _rand(self, *shape: int) -> torch.Tensor:
-        return torch.rand(*shape, device=self.device)
+        return torch.rand(*shape, device=self.device).to(self.dtype)
 
     def _unet(self, config: Any) -> Any:
         from restoration.tests.host.networks import empty_unet
 
         model = empty_unet(config.unet_config())
-        self._placed(model.model.diffusion_model)
-        sampling = model.model.model_sampling  # stays on the CPU, where its table can be read
+        self.unets.append(self._placed(model.model.diffusion_model))
+        if self.device.type != "meta":
+            model.load_device = self.device
+            model.model.model_sampling.to(self.device)
+        sampling = model.model.model_sampling  # on the CPU for meta: its table can be read there
         read = sampling.timestep
 
         def timestep(sigma: torch.Tensor) -> torch.Tensor:
@@ -76,13 +99,18 @@ class Networks:
         sampling.timestep = timestep
         return model
 
+    @property
+    def _real(self) -> str:
+        """Where numbers are that are read."""
+        return "cpu" if self.device.type == "meta" else self.device.type
+
     def _step(self, patched: Any, context: int, height: int, width: int) -> object:
         """One row through a MODEL and all its patches."""
         options = dict(patched.model_options["transformer_options"])
         options |= {
             "wrappers": patched.wrappers,
             "cond_or_uncond": [0],
-            "sigmas": torch.tensor([5.0]),
+            "sigmas": torch.tensor([5.0], device=self._real),
         }
         x = self._rand(1, 4, height // CELL, width // CELL)
         text, sigma = self._rand(1, 77, context), torch.full((1,), 5.0, device=self.device)
@@ -90,9 +118,12 @@ class Networks:
 
     def _plain(self) -> dict[str, Run]:
         from restoration.seesr.config import SD2
+        from restoration.tests.host.networks import SMALL, ldm_unet_config
 
-        model = self._unet(SD2)
-        return {"plain": lambda h, w: self._step(model, SD2.context_dim, h, w)}
+        small = SimpleNamespace(unet_config=lambda: ldm_unet_config(SMALL), context_dim=16)
+        config = small if self.tiny else SD2
+        model = self._unet(config)
+        return {"plain": lambda h, w: self._step(model, config.context_dim, h, w)}
 
     def _dials(self) -> dict[str, Run]:
         from comfy import model_management as mm
@@ -192,11 +223,13 @@ class Networks:
     ) -> dict[str, Run]:
         """A step with a branch, which has seen its picture before: that is counted by itself."""
         model, patched = self._unet(config), {}
+        self._kept.append(patched)
 
         def run(height: int, width: int) -> object:
             if (height, width) not in patched:
                 patched.clear()
-                patched[height, width] = applied(model, torch.rand(1, height, width, 3))
+                photo = torch.rand(1, height, width, 3, device=self._real)
+                patched[height, width] = applied(model, photo)
             return self._step(patched[height, width], config.context_dim, height, width)
 
         return {name: run}
@@ -204,7 +237,7 @@ class Networks:
     def _vae(self) -> dict[str, Run]:
         from vae import random_vae
 
-        network = self._placed(random_vae(128).first_stage_model)
+        network = self._placed(random_vae(32 if self.tiny else 128).first_stage_model)
 
         def decode(height: int, width: int) -> object:
             return network.decode(self._rand(1, 4, height // CELL, width // CELL))
@@ -237,5 +270,6 @@ class Networks:
         from restoration.stage1.restorer import BUNDLED_PADDING, load_bundled
 
         network = load_bundled().model.float().eval().to(self.device)
+        self._modules.append(network)
         padded = BUNDLED_PADDING.size
         return {"stage 1": lambda h, w: network(self._rand(1, 3, *padded(h, w)))}

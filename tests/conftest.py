@@ -85,7 +85,8 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     if path is None:
         pytest.skip(NO_HOST)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import_comfyui(path, tmp_path_factory.mktemp("comfy"))
+    on_card = os.environ.get("RESTORATION_TEST_DEVICE") == "card"  # for scripts/gpu_day.sh
+    import_comfyui(path, tmp_path_factory.mktemp("comfy"), cpu=not on_card)
     import comfy.model_management
     import comfyui_version
     import folder_paths

@@ -130,6 +130,7 @@ def empty_unet(
 ) -> Any:
     """A ModelPatcher around the host's real UNet, float32, its weights not yet set."""
     import comfy.model_base
+    import comfy.model_management
     import comfy.model_patcher
     import comfy.supported_models
 
@@ -149,7 +150,8 @@ def empty_unet(
     model.diffusion_model.eval()
     plain = comfy.model_patcher.ModelPatcher
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", plain)
-    return patcher(model, load_device=torch.device("cpu"), offload_device=torch.device("cpu"))
+    device = comfy.model_management.get_torch_device()  # the CPU, unless a card is to be tested
+    return patcher(model, load_device=device, offload_device=torch.device("cpu"))
 
 
 def unet_model(

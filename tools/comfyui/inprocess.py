@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 
-def import_comfyui(path: Path, base: Path | None = None, pytorch_attention: bool = False) -> None:
-    """Makes the modules of the ComfyUI in `path` importable, on the CPU.
+def import_comfyui(
+    path: Path, base: Path | None = None, pytorch_attention: bool = False, cpu: bool = True
+) -> None:
+    """Makes the modules of the ComfyUI in `path` importable, on the CPU or on its own device.
 
     base: the folder of its models, inputs and outputs; None: its own. pytorch_attention: not the
     CPU's default, which is up to a quarter slower.
@@ -16,7 +18,7 @@ def import_comfyui(path: Path, base: Path | None = None, pytorch_attention: bool
     import comfy.options  # noqa: F401  (from here on, the command line's arguments are not the host's)
     from comfy.cli_args import args
 
-    args.cpu = True
+    args.cpu = cpu
     args.use_pytorch_cross_attention = pytorch_attention
     if base is not None:
         args.base_directory = str(base)

@@ -185,8 +185,8 @@ def training_pair(
         area = (area - 128) * gain.astype(np.float32) + 128 + rng.uniform(-25, 25)
     if mode is None:
         mode = str(rng.choice(MODES, p=SHARES))
-    if not flat and rng.random() < 0.3:
-        area = add_grain(rng, area, rng.uniform(0.3, 5.0))
+    if not flat and rng.random() < 0.5:
+        area = add_grain(rng, area, rng.uniform(0.3, 7.0))
     clean = quantize(area)
     bad = degrade(rng, clean, mode)
     y, x = (int(v) for v in rng.integers(0, MARGIN + 1, 2))

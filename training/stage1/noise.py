@@ -17,7 +17,7 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 def add_noise(rng: Rng, image: Array, sigma: float) -> Array:
     """Noise of about `sigma`: gray or colored, Gaussian or signal dependent, white or a bit soft."""
     height, width, _ = image.shape
-    shared = rng.random() < 0.2
+    shared = rng.random() < 0.12  # in a gray photo that looks like grain
     noise = rng.standard_normal((height, width, 1 if shared else 3), dtype=np.float32)
     if not shared and rng.random() < 0.3:  # between gray and independent channels
         mean = noise.mean(2, keepdims=True)

@@ -94,7 +94,7 @@ def picture(seed: int) -> np.ndarray:
 
 def picture_pool(count: int, first_seed: int, workers: int) -> np.ndarray:
     """`count` pictures, N x PICTURE x PICTURE x 3 uint8, read from the cache or made now."""
-    CACHE.mkdir(exist_ok=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
     chunks, start = [], time.time()
     for seed in range(first_seed, first_seed + count, CHUNK):
         end = min(seed + CHUNK, first_seed + count)
@@ -249,13 +249,15 @@ def start_from(network: nn.Module, weights: dict[str, Tensor]) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Runs until the minutes are spent."""
+    global CACHE
+    CACHE = args.cache
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = CACHE / args.run
     run.mkdir(parents=True, exist_ok=True)
     pool = picture_pool(args.pictures, args.seed * 10**6, args.threads)
-    sets = validation_set(24, args.threads)
+    sets = validation_set(args.validate, args.threads)
 
     network = make_network(args.network).to(device)
     if args.start_from:
@@ -339,8 +341,8 @@ def train(args: argparse.Namespace) -> None:
     print(f"wrote {args.output} after {step} steps, {spent / 60:.1f} min")
 
 
-def main() -> None:
-    """Command line."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
     parser = argparse.ArgumentParser(description="Trains the light restoration model.")
     flag = argparse.BooleanOptionalAction
     parser.add_argument("--network", choices=NETWORKS, default="small")
@@ -365,11 +367,18 @@ def main() -> None:
     compiler = bool(shutil.which("c++") or shutil.which("cl"))
     parser.add_argument("--compile", action=flag, default=compiler, help="torch.compile (faster)")
     parser.add_argument("--judge-minutes", type=float, default=15, help="between validations")
+    parser.add_argument("--validate", type=int, default=24, help="pictures of the validation")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of state and pictures")
     parser.add_argument("--run", default="run", help="name of the state's folder in .cache")
     parser.add_argument("--resume", action="store_true", help="go on with the run of that name")
     parser.add_argument("--start-from", help="weights to start from instead of random ones")
     parser.add_argument("--output", default=str(HERE / "weights.safetensors"))
-    train(parser.parse_args())
+    return parser
+
+
+def main() -> None:
+    """Trains as the command line says."""
+    train(parser().parse_args())
 
 
 if __name__ == "__main__":
