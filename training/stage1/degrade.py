@@ -28,6 +28,7 @@ RESAMPLING = (
 MODES = ("clean", "nearly clean", "noise", "jpeg", "blur", "resampled", "mixed")
 SHARES = (0.08, 0.07, 0.16, 0.17, 0.16, 0.14, 0.22)
 FLAT_SHARE = 0.06
+SOFT_SHARE = 0.15
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -137,7 +138,9 @@ def degrade(rng: Rng, image: Array, mode: str) -> Array:
         save = jpeg_again if rng.random() < 0.2 else add_jpeg
         image = save(rng, image, int(rng.integers(20, 85)))
     elif mode == "blur":
-        image = light_traces(rng, lens_blur(rng, image, rng.uniform(0.5, 2.5)))
+        image = lens_blur(rng, image, rng.uniform(0.5, 2.5))
+        if rng.random() < 0.25:
+            image = add_jpeg(rng, image, int(rng.integers(75, 100)))
     elif mode == "resampled":
         image = resampled(rng, image)
     elif mode == "mixed":
@@ -168,7 +171,9 @@ def training_pair(
     image: HWC uint8, at least patch + MARGIN on both sides. A larger area is degraded and then cut,
     so that the patch has no borders of its own and the JPEG grid lies anywhere. In a share of the
     pairs the clean side keeps a fine grain: weak noise is part of a photo and must survive. A few
-    are flat areas, which pictures of textures lack: sky, walls and paper must stay as they are.
+    are flat areas, which pictures of textures lack: sky, walls and paper must stay as they are. Some
+    are soft and yet right, under a grain finer than their blur, by which they are known: those are
+    never blurred further, or the network would learn to sharpen every soft photo.
     """
     side = patch + MARGIN
     top = int(rng.integers(0, image.shape[0] - side + 1))
@@ -183,10 +188,15 @@ def training_pair(
     if not flat and rng.random() < 0.5:  # other exposure and white balance
         gain = rng.uniform(0.7, 1.2) * np.exp(rng.normal(0, 0.06, 3))
         area = (area - 128) * gain.astype(np.float32) + 128 + rng.uniform(-25, 25)
+    soft = mode is None and not flat and rng.random() < SOFT_SHARE
     if mode is None:
-        mode = str(rng.choice(MODES, p=SHARES))
-    if not flat and rng.random() < 0.5:
-        area = add_grain(rng, area, rng.uniform(0.3, 7.0))
+        mode = str(
+            rng.choice(MODES[:4], p=[0.5, 0.15, 0.1, 0.25]) if soft else rng.choice(MODES, p=SHARES)
+        )
+    if soft:
+        area = add_grain(rng, lens_blur(rng, area, rng.uniform(0.5, 1.8)), rng.uniform(0.3, 2.0))
+    elif not flat and rng.random() < 0.4:
+        area = add_grain(rng, area, rng.uniform(0.3, 5.0))
     clean = quantize(area)
     bad = degrade(rng, clean, mode)
     y, x = (int(v) for v in rng.integers(0, MARGIN + 1, 2))

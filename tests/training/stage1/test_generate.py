@@ -111,3 +111,23 @@ def test_a_second_jpeg_does_more_than_the_last_one_alone():
         twice.append(degrade.jpeg_again(np.random.default_rng(seed), image, 90))
     assert twice[0].shape == image.shape
     assert np.mean((np.array(twice) - image) ** 2) > 1.5 * np.mean((np.array(once) - image) ** 2)
+
+
+def test_soft_pictures_that_are_right_are_never_blurred_further(monkeypatch):
+    image = generate.generate(7, SIZE)
+    modes, soft = set(), []
+
+    def seen(rng, clean, mode):
+        modes.add(mode)
+        soft.append(np.abs(np.diff(clean.astype(float), axis=1)).mean())
+        return clean
+
+    monkeypatch.setattr(degrade, "degrade", seen)
+    monkeypatch.setattr(degrade, "FLAT_SHARE", 0.0)
+    for share in (1.0, 0.0):
+        monkeypatch.setattr(degrade, "SOFT_SHARE", share)
+        modes.clear()
+        for seed in range(60):
+            degrade.training_pair(np.random.default_rng(seed), image, 32)
+        assert bool(modes & {"blur", "resampled", "mixed"}) is (share == 0)
+    assert np.mean(soft[:60]) < 0.8 * np.mean(soft[60:])
