@@ -14,7 +14,7 @@ import urllib.parse
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Literal
@@ -31,6 +31,10 @@ class PromptError(RuntimeError):
     def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.details = dict(details or {})
+
+
+class Stopped(KeyboardInterrupt):
+    """The interrupt of a workflow that another thread waits for; `ComfyClient.stopping` asks for it."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ class ComfyClient:
 
     url: str
     """Without a slash at the end."""
+    stopping: threading.Event = field(
+        default_factory=threading.Event, init=False, repr=False, compare=False
+    )
+    """Once set, whatever waits for a workflow here cancels it and raises Stopped."""
 
     # Requests
 
@@ -220,6 +228,8 @@ class ComfyClient:
             if entry := self.get_json(f"/history/{prompt_id}").get(prompt_id):
                 return entry
             next_look = time.monotonic() + (0.05 if events is None else 0.5)
+            if self.stopping.is_set():
+                raise Stopped
             self.check_alive()
             if time.monotonic() > deadline:
                 self.cancel(prompt_id)

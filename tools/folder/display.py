@@ -47,14 +47,21 @@ class Tally:
 class Display:
     """Counts the pictures and tells of each."""
 
-    def __init__(self, total: int, job: Job) -> None:
+    def __init__(self, job: Job) -> None:
         self.tally = Tally()
-        self._job, self._bar, self._total, self._count = job, None, total, 0
+        self._job, self._bar, self._total, self._count = job, None, 0, 0
         if sys.stderr.isatty():
             with contextlib.suppress(ImportError):
                 from tqdm import tqdm
 
-                self._bar = tqdm(total=total, unit="image", dynamic_ncols=True)
+                self._bar = tqdm(total=0, unit="image", dynamic_ncols=True)
+
+    def expect(self, count: int) -> None:
+        """So many more pictures will end."""
+        self._total += count
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.refresh()
 
     def step(self, step: Progress) -> None:
         """What a node of the running workflow reports."""
@@ -66,12 +73,16 @@ class Display:
         """One picture is over. kind: of the tally."""
         self.tally.count(kind)
         self._count += 1
-        line = f"[{self._count}/{self._total}] {printable(f'{path}: {outcome}')}"
+        self.tell(f"[{self._count}/{self._total}] {printable(f'{path}: {outcome}')}")
+        if self._bar is not None:
+            self._bar.update()
+
+    def tell(self, line: str) -> None:
+        """A line of its own."""
         if self._bar is None:
             print(line, flush=True)
-            return
-        self._bar.write(line)  # above itself
-        self._bar.update()
+        else:
+            self._bar.write(line)  # above itself
 
     def close(self) -> None:
         if self._bar is not None:

@@ -72,14 +72,18 @@ class Found:
 
 
 def find_inputs(
-    arguments: Sequence[str], recursive: bool, output: Path, results: Collection[str] = ()
+    arguments: Sequence[str],
+    recursive: bool,
+    output: Path,
+    results: Collection[str] = (),
+    needed: bool = True,
 ) -> Found:
     """The pictures that the command line names: files as they are, of folders and of what matches
     patterns those that Pillow reads.
 
     results: files of the output folder that are no photos, with `/`. Names are relative to the
     folder, or to what all files and matches of patterns have in common. A path that is there is
-    never taken for a pattern. Raises UsageError.
+    never taken for a pattern. needed: that there is none is an error, too. Raises UsageError.
     """
     found, out = Found(), os.path.realpath(output)
     loose: dict[Path, bool] = {}  # whether it was named, not matched
@@ -105,7 +109,7 @@ def find_inputs(
             found.pass_over(RESULTS, name)
         else:
             found.sort_out(path, name)
-    if not found.pictures:
+    if needed and not found.pictures:
         passed = f" Passed over: {found}." if found.passed_over else ""
         raise UsageError(
             f"No pictures in {', '.join(arguments)} (--recursive looks deeper).{passed}"

@@ -50,6 +50,7 @@ class Manifest:
         self._size = 0
         self._torn = b""
         self._adopted = ""
+        self._hashed: dict[str, tuple[object, str]] = {}
         if not path.exists():
             return
         data = path.read_bytes()
@@ -115,10 +116,25 @@ class Manifest:
             return State.BROKEN
         if ours is None or not path.is_file():
             return State.FOREIGN
-        found = sha256(path)
+        found = self._digest(file, path)
         if found in ours:
             return State.OURS if digest in (None, found) else State.OTHER
         return State.CHANGED if _decodes(path) else State.BROKEN
+
+    def _digest(self, file: str, path: Path) -> str:
+        """The sha256 of a result, read again only where the file is not the one that was read."""
+        status = path.stat()
+        mark = (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+        known, digest = self._hashed.get(file, (None, ""))
+        if known != mark:
+            self._hashed[file] = mark, (digest := sha256(path))
+        return digest
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Appends a record; it is on the disk when this returns."""

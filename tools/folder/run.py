@@ -7,22 +7,24 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..comfyui.client import PromptError
 from ..comfyui.find import HostError
+from .backends import add_options, check_options, executing
 from .display import Display, Tally, printable
 from .errors import UsageError
-from .execute import Ended, Executor, Failure, OneServer, failure_sentence
+from .execute import Cause, Ended, Executor, Failure, failure_sentence
 from .inputs import find_inputs
 from .manifest import NAME, Record
 from .output import Output, OutputError, claim
-from .plan import Plan, plan
+from .plan import Plan, Settled, plan
 from .saving import Order, Saving, Task
-from .server import USUAL, check_needs, serving
+from .summary import Summary
+from .watch import Watch
 from .workflow import load_workflow, make_job, workflow_file
 
 COPIED = "copied, for "
@@ -37,12 +39,13 @@ class Driver:
     display: Display
     again: bool
     """Work on equal pictures, too, and replace results that were changed."""
+    summary: Summary = field(default_factory=Summary)
 
     def settle(self, made: Plan) -> list[Task]:
         """Tells what is done already and copies what an equal picture has; the rest."""
         for each in made.settled:
             if each.kind == "failed":
-                self._fail(each.task, each.why, "")
+                self._fail(each.task, each.why)
             else:
                 self.display.finish(each.task.path, each.kind, each.why)
         return [task for task in made.tasks if not self._copy(task)]
@@ -60,6 +63,10 @@ class Driver:
             with contextlib.closing(executor.map(list(first.values()), self.display.step)) as ended:
                 for each in ended:
                     self._finish(each)
+                    if self.summary.is_due():
+                        tally = f"{self.display.tally}; {self.summary.speed}"
+                        for line in (tally, *self.summary.lines()):
+                            self.display.tell(line)
             worked = {task.path for task in first.values()}
             # Equal pictures waited for the first one; where that failed, the next one tries.
             tasks = [t for t in tasks if t.path not in worked and not self._copy(t)]
@@ -67,12 +74,13 @@ class Driver:
     def _finish(self, ended: Ended) -> None:
         task, outcome = ended.task, ended.outcome
         if isinstance(outcome, Failure):
-            self._fail(task, outcome.error, ended.comfyui)
+            self._fail(task, outcome.error, ended.comfyui, outcome.cause)
             if outcome.of_all:
                 raise UsageError(f"{outcome.error}. It would refuse every picture.")
         elif self._commit(task, outcome.record, outcome.files):
             files = ", ".join(each["file"] for each in outcome.record["outputs"])
             seconds = outcome.record["seconds"]
+            self.summary.done[ended.worker] += 1
             self.display.finish(task.path, "done", f"{files} ({seconds:.1f} s)")
 
     def _copy(self, task: Task) -> bool:
@@ -113,36 +121,64 @@ class Driver:
             return False
         return True  # told last: whoever reads that may hang up
 
-    def _fail(self, task: Task, error: str, comfyui: str) -> None:
+    def _fail(
+        self, task: Task, error: str, comfyui: str = "", cause: Cause = Cause.PICTURE
+    ) -> None:
         record = task.identity() | {"comfyui": comfyui, "status": "failed", "error": error}
         self.output.add(record)
+        self.summary.failed[cause] += 1
         self.display.finish(task.path, "failed", f"failed: {error}")
 
 
-def run_folder(order: Order, options: argparse.Namespace) -> Tally:
+def run_folder(order: Order, options: argparse.Namespace) -> tuple[Tally, Summary]:
     """All that the command line asks for. Raises UsageError, HostError, OSError."""
     with claim(options.output) as output:
-        results = output.manifest.writers().keys()
-        found = find_inputs(options.inputs, options.recursive, options.output, results)
-        made = plan(found.pictures, output, order, options.again)
-        if found.passed_over:
-            print(f"Passed over: {printable(found)}", file=sys.stderr)
-        display = Display(len(found.pictures), order.job)
+        display, executor = Display(order.job), None
         driver = Driver(output, display, options.again)
-        with contextlib.closing(display):
+        with contextlib.closing(display), contextlib.ExitStack() as started:
             try:
-                if tasks := driver.settle(made):
-                    with serving(options) as server:
-                        server.version()
-                        check_needs(server.client, order.job, order.workflow)
-                        driver.work(tasks, OneServer(server))
+                for made in _plans(order, options, output):
+                    display.expect(len(made.settled) + len(made.tasks))
+                    if tasks := driver.settle(made):
+                        executor = executor or started.enter_context(executing(options, order))
+                        driver.work(tasks, executor)
             except (HostError, UsageError, OutputError) as error:
                 if display.tally == Tally():
                     raise
                 raise type(error)(
                     f"{error} So far: {display.tally}; run the command again to go on."
                 ) from error
-    return display.tally
+    return display.tally, driver.summary
+
+
+def _plans(order: Order, options: argparse.Namespace, output: Output) -> Iterator[Plan]:
+    """One for what there is, or with --watch one after another for what comes."""
+    told = False
+
+    def find() -> Mapping[Path, Path]:
+        nonlocal told
+        results = output.manifest.writers().keys()
+        found = find_inputs(
+            options.inputs, options.recursive, options.output, results, not options.watch
+        )
+        if found.passed_over and not told:
+            print(f"Passed over: {printable(found)}", file=sys.stderr)
+            told = True
+        return found.pictures
+
+    if not options.watch:
+        yield plan(find(), output, order, options.again)
+        return
+    for pictures in Watch(find).rounds():
+        try:
+            yield plan(pictures, output, order, options.again)
+        except UsageError:  # of one, which must not keep the others waiting
+            for path, name in pictures.items():
+                try:
+                    yield plan({path: name}, output, order, options.again)
+                except UsageError as error:
+                    task = Task(path, name, name, "", order)
+                    yield Plan(settled=[Settled(task, "failed", str(error))])
 
 
 def run_command(options: argparse.Namespace) -> int:
@@ -150,17 +186,21 @@ def run_command(options: argparse.Namespace) -> int:
     started = time.monotonic()
     saving = Saving(options.format, options.quality)
     try:
+        check_options(options)
         path = workflow_file(options.workflow)
         prompt = load_workflow(path)
         job = make_job(prompt, options.set, options.seed, options.input_node, saving.settings)
-        tally = run_folder(Order(job, saving, path.name, options.timeout), options)
+        tally, summary = run_folder(Order(job, saving, path.name, options.timeout), options)
     except BrokenPipeError:  # of what is printed, which `main` understands
         raise
     except (HostError, PromptError, UsageError, ValueError, OSError) as error:
         print("\n".join(map(printable, f"{error}".split("\n"))), file=sys.stderr)
         return 2
     seconds = time.monotonic() - started
-    print(f"{tally} in {seconds:.1f} s; {printable(options.output / NAME)}")
+    speed = f" ({summary.speed})" if summary.done else ""
+    print(f"{tally} in {seconds:.1f} s{speed}; {printable(options.output / NAME)}")
+    for line in summary.lines():
+        print(line)
     return 1 if tally.failed else 0
 
 
@@ -180,14 +220,7 @@ def add_commands(commands: Any) -> None:
         "inputs", nargs="+", metavar="INPUT", help="folders, files, or patterns in quotes"
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for the results")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--server", metavar="URL", help=f"a ComfyUI that runs ({USUAL})")
-    where.add_argument("--comfyui", type=Path, metavar="DIR", help="start the one in this folder")
-    parser.add_argument("--cpu", action="store_true", help="start it on the CPU")
-    parser.add_argument(
-        "--comfyui-argument", action="append", default=[], metavar="ARG",
-        help="start it with this as well, as --comfyui-argument=--lowvram",
-    )  # fmt: skip
+    add_options(parser)
     parser.add_argument("-r", "--recursive", action="store_true", help="folders in folders, too")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NODE.INPUT=VALUE",
@@ -201,5 +234,10 @@ def add_commands(commands: Any) -> None:
         "--again", action="store_true",
         help="do what is done, too, and replace results that you changed",
     )  # fmt: skip
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="go on with what comes into the folders; Ctrl-C ends it",
+    )
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds a picture may take")
     parser.set_defaults(run=run_command)

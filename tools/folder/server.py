@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import shlex
@@ -53,6 +52,11 @@ class Server:
         self._ours = ours
         self._crashes = 0
 
+    @property
+    def folder(self) -> Path | None:
+        """Of a server of our own: vanishes with it."""
+        return self._ours.base if self._ours is not None else None
+
     def version(self) -> str:
         """ComfyUI's. Raises HostError when it does not answer."""
         try:
@@ -69,9 +73,9 @@ class Server:
         """Forgets earlier crashes."""
         self._crashes = 0
 
-    def recover(self) -> None:
-        """After an error of the connection: returns when the server answers, else HostError. A
-        server of our own is started again, but not for ever."""
+    def recover(self) -> bool:
+        """After an error: returns when the server answers, else HostError. A server of our own is
+        started again, but not for ever; False: it was."""
         try:
             self.version()
         except HostError:
@@ -80,18 +84,24 @@ class Server:
                 raise
             self._ours.close()
             self._ours.__enter__()
+            return False
+        return True
 
 
 WATCH = """
 import contextlib, os, shutil, signal, sys, time
 if not sys.stdin.buffer.read():
+    number = int(sys.argv[1])
     with contextlib.suppress(OSError):
-        os.kill(int(sys.argv[1]), signal.SIGTERM)
+        if number:
+            os.kill(number, signal.SIGTERM)
         time.sleep(5)
-        os.kill(int(sys.argv[1]), getattr(signal, "SIGKILL", signal.SIGTERM))
+        if number:
+            os.kill(number, getattr(signal, "SIGKILL", signal.SIGTERM))
     shutil.rmtree(sys.argv[2], ignore_errors=True)
 """
-"""Reads until its input is closed. If nothing was said before, its parent was killed."""
+"""Reads until its input is closed. If nothing was said before, its parent was killed: it ends a process,
+unless that is 0, and removes a folder."""
 
 
 class OwnServer(ComfyServer):
@@ -142,22 +152,24 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving(options: argparse.Namespace) -> Iterator[Server]:
-    """The server that the command line names, for the length of the block. Raises UsageError,
-    HostError."""
-    if options.comfyui is None:
-        server = options.server or USUAL
-        url = server if "://" in server else f"http://{server}"
-        yield Server(ComfyClient(url.rstrip("/")))
-        return
-    host = read_host(options.comfyui, "--comfyui")
+def serving(comfyui: Path, arguments: Sequence[str], cpu: bool) -> Iterator[Server]:
+    """A ComfyUI of our own, from the folder that it is installed in, for the length of the block.
+    Raises UsageError, HostError."""
+    host = read_host(comfyui, "--comfyui")
     if host is None:
-        raise UsageError(f"{options.comfyui} holds no ComfyUI: --comfyui names its folder.")
-    own = OwnServer(host, install="none" if _holds_pack(host.path) else "symlink", cpu=options.cpu)
-    own.arguments = options.comfyui_argument
+        raise UsageError(f"{comfyui} holds no ComfyUI: --comfyui names its folder.")
+    own = OwnServer(host, install="none" if _holds_pack(host.path) else "symlink", cpu=cpu)
+    own.arguments = arguments
     sys.stderr.write(f"Starting ComfyUI {host.version} ...\n")
     with own:
         yield Server(own, own)
+
+
+def running(address: str = "") -> Server:
+    """A ComfyUI that somebody has started; without an address, where it usually is."""
+    address = address or USUAL
+    url = address if "://" in address else f"http://{address}"
+    return Server(ComfyClient(url.rstrip("/")))
 
 
 def check_needs(client: ComfyClient, job: Job, workflow: str) -> None:
