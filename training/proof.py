@@ -118,12 +118,12 @@ class Lesson:
     """How long everything learns, and from what."""
 
     folder: Path
-    base_steps: int = 2000
-    steps: int = 800
+    base_steps: int = 1500
+    steps: int = 500
     pictures: int = 512
     unseen: int = 64
-    batch: int = 16
-    width: int = 64
+    batch: int = 8
+    width: int = 32
     rate: float = 1e-3
     parts: tuple[str, ...] = ("stage1", "diffbir", "pasd", "seesr")
 
@@ -271,9 +271,15 @@ def learn_stage1(lesson: Lesson, seen: Stored, unseen: Stored) -> Iterator[str]:
     from ..stage1.start import SwinIRSizes
     from ..stage1.trainable import CleanerTrainable
 
-    part = CleanerTrainable(
-        SwinIRSizes(img_size=SIDE, embed_dim=60, depths=(2, 2, 2), num_heads=(6, 6, 6)), seed=1
+    sizes = SwinIRSizes(
+        img_size=SIDE // 4,
+        embed_dim=60,
+        depths=(2, 2),
+        num_heads=(6, 6),
+        start_unshuffle=4,
+        upscale=4,
     )
+    part = CleanerTrainable(sizes, seed=1)
     batch = unseen.batch()
     before = _psnr(batch["lq"], batch["hq"])
     _learn(lesson, "stage1", part, seen, lesson.steps)

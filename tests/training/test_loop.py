@@ -91,7 +91,7 @@ def test_only_the_last_checkpoints_are_kept(tmp_path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_batch(tmp_path) -> None:
-    with pytest.raises(TrainingError, match=r"step 4 is not .* 12\.png, 13\.png"):
+    with pytest.raises(TrainingError, match=r"loss of step 4 is not .* 12\.png, 13\.png"):
         run_toy(toy_config(tmp_path), ToyPictures(bad=13))
     assert steps(tmp_path) == [2]
 

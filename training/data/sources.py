@@ -180,14 +180,11 @@ def _add_shard(found: Survey, shard: str) -> None:
     from webdataset.tariterators import base_plus_ext
 
     parts: dict[str, dict[str, Blob]] = {}
-    size = Path(shard).stat().st_size
     try:
         for member in _members(shard):
             name, suffix = base_plus_ext(member.name)
             if name is None:
                 continue
-            if member.offset_data + member.size > size:
-                raise tarfile.ReadError("unexpected end of data")
             suffix = (suffix or "").lower()
             kind = suffix.rpartition(".")[2]
             blob = Blob(shard, member.offset_data, member.size, kind)
