@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
-from .common.degradation import REAL_ESRGAN, Preset
+from .common.degradation import REAL_ESRGAN, REAL_ESRGAN_EXACT, Preset
 from .common.method import Method, WeightFile
 from .common.prompts import PLAIN, PromptStyle
 from .common.sampling import Sampler, Start, pure_noise
@@ -102,4 +102,8 @@ def prompts() -> dict[str, PromptStyle]:
 
 
 def presets() -> dict[str, Preset]:
-    return _together({"realesrgan": REAL_ESRGAN}, *(method.presets for method in methods()))
+    return _together(
+        {"realesrgan": REAL_ESRGAN},
+        *(method.presets for method in methods()),
+        {"realesrgan_exact": REAL_ESRGAN_EXACT},
+    )

@@ -2,15 +2,17 @@
 al. 2021, section 3) with the tables of each method, and DiffBIR's single pass (after CodeFormer).
 
 A seed first draws a plan (a tuple of steps, whatever the picture), then the plan is carried out.
-Differences from the authors' code: JPEG is a real file with a whole-number quality where they
-imitate one without entropy coding, and every random number comes from a generator of our own.
+Every random number comes from a generator of our own, with one plan for every picture where the
+authors share some draws within a batch; else `exact` presets are their code. The others came first
+and stay as they are: JPEG is a real file with a whole-number quality, and the first resize samples
+the picture by sizes where theirs goes by the factor.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -18,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .blur import KINDS, blur_kernel, filter2d, sinc_kernel
+from .blur import KINDS, blur_kernel, filter2d, sinc_kernel, usm_sharpened
+from .jpeg import jpeg_arithmetic
 from .resample import resize
 
 Rng = np.random.Generator
@@ -94,14 +97,32 @@ class Resize:
     factor: float
     of_input: bool = False
     """Relative to the picture before all steps instead of the present one."""
+    by_factor: bool = False
+    """Sampled in steps of 1/factor, as the authors' first resize, and not of side/size, which
+    differ by up to a pixel at the far border since sizes are whole numbers."""
 
     def __call__(self, pixels: Tensor, scene: Scene) -> Tensor:
+        if self.by_factor and min(pixels.shape[-2:]) * self.factor >= 1:
+            return F.interpolate(pixels, scale_factor=self.factor, mode=self.mode)
         base = (scene.height, scene.width) if self.of_input else pixels.shape[-2:]
         size = [max(1, int(side * self.factor)) for side in base]
         return F.interpolate(pixels, size, mode=self.mode)  # no antialiasing, as in the code
 
     def __str__(self) -> str:
         return f"resize {self.mode} x{self.factor:.2f}{' of the input' if self.of_input else ''}"
+
+
+@dataclass(frozen=True)
+class Return:
+    """Back to the size of the picture before all steps; only where that size is asked for."""
+
+    mode: ResizeMode
+
+    def __call__(self, pixels: Tensor, scene: Scene) -> Tensor:
+        return F.interpolate(pixels, (scene.height, scene.width), mode=self.mode)
+
+    def __str__(self) -> str:
+        return f"back by {self.mode}"
 
 
 @dataclass(frozen=True)
@@ -112,8 +133,13 @@ class GaussianNoise:
 
     def __call__(self, pixels: Tensor, scene: Scene) -> Tensor:
         shape = (1, 1 if self.gray else pixels.shape[1], *pixels.shape[-2:])
-        noise = torch.from_numpy(scene.rng.standard_normal(shape, dtype=np.float32)).to(pixels)
-        return (pixels + noise * (self.sigma / 255)).clamp(0, 1)
+        return self.add(
+            pixels, torch.from_numpy(scene.rng.standard_normal(shape, dtype=np.float32))
+        )
+
+    def add(self, pixels: Tensor, noise: Tensor) -> Tensor:
+        """noise: unit noise, of the picture's shape or with one channel."""
+        return (pixels + noise.to(pixels) * (self.sigma / 255)).clamp(0, 1)
 
     def __str__(self) -> str:
         return f"{'gray' if self.gray else 'color'} noise {self.sigma:.1f}"
@@ -126,14 +152,22 @@ class PoissonNoise:
 
     def __call__(self, pixels: Tensor, scene: Scene) -> Tensor:
         """Photons are counted at as many levels as the picture has, to the next power of two."""
+        signal, levels = self._signal(pixels)
+        counted = scene.rng.poisson(signal.cpu().double().numpy() * levels)
+        return self.add(pixels, torch.from_numpy(counted))
+
+    def add(self, pixels: Tensor, counted: Tensor) -> Tensor:
+        """counted: photons, of the picture's shape; of one channel for gray noise."""
+        signal, levels = self._signal(pixels)
+        return (pixels + (counted.to(pixels) / levels - signal) * self.scale).clamp(0, 1)
+
+    def _signal(self, pixels: Tensor) -> tuple[Tensor, int]:
+        """(what is counted, photons of white)"""
         signal = pixels
         if self.gray:
             signal = (pixels * pixels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
         signal = signal.mul(255).round().clamp(0, 255).div(255)
-        levels = 2 ** math.ceil(math.log2(signal.unique().numel()))
-        counted = scene.rng.poisson(signal.cpu().double().numpy() * levels)
-        noise = torch.from_numpy(counted).to(pixels) / levels - signal
-        return (pixels + noise * self.scale).clamp(0, 1)
+        return signal, 2 ** math.ceil(math.log2(signal.unique().numel()))
 
     def __str__(self) -> str:
         return f"{'gray' if self.gray else 'color'} Poisson noise x{self.scale:.2f}"
@@ -148,6 +182,19 @@ class JpegFile:
 
     def __str__(self) -> str:
         return f"JPEG {self.quality}"
+
+
+@dataclass(frozen=True)
+class JpegArithmetic:
+    """JPEG without a file, as the authors imitate it, for any real quality."""
+
+    quality: float
+
+    def __call__(self, pixels: Tensor, scene: Scene) -> Tensor:
+        return jpeg_arithmetic(pixels.clamp(0, 1), self.quality)
+
+    def __str__(self) -> str:
+        return f"JPEG {self.quality:.1f}"
 
 
 # -- recipes ---------------------------------------------------------------------------------------
@@ -221,8 +268,9 @@ class Stage:
             return GaussianNoise(_uniform(rng, self.noise_sigma), gray)
         return PoissonNoise(_uniform(rng, self.poisson_scale), gray)
 
-    def draw_jpeg(self, rng: Rng) -> JpegFile:
-        return JpegFile(round(_uniform(rng, self.jpeg_quality)))
+    def draw_jpeg(self, rng: Rng, exact: bool) -> JpegFile | JpegArithmetic:
+        quality = _uniform(rng, self.jpeg_quality)
+        return JpegArithmetic(quality) if exact else JpegFile(round(quality))
 
 
 def _draw_mode(rng: Rng) -> ResizeMode:
@@ -237,14 +285,21 @@ class SecondOrder:
     first: Stage
     second: Stage
     final_sinc_probability: float = 0.8
+    exact: bool = False
+    """See the head of this file; draws the same otherwise."""
+    returns: tuple[ResizeMode, ...] = ("bicubic",)
+    """How an exact one comes back to the input's size, each equally often."""
+    sharpened: bool = False
+    """The picture is sharpened first, and that is also what a network should learn."""
 
     def draw(self, rng: Rng) -> tuple[Step, ...]:
         first, second = self.first, self.second
         steps: list[Step] = []
         if _chance(rng, first.blur_probability):
             steps.append(first.draw_kernel(rng))
-        steps.append(Resize(_draw_mode(rng), first.draw_factor(rng)))
-        steps += [first.draw_noise(rng), first.draw_jpeg(rng)]
+        mode = _draw_mode(rng)
+        steps.append(Resize(mode, first.draw_factor(rng), by_factor=self.exact))
+        steps += [first.draw_noise(rng), first.draw_jpeg(rng, self.exact)]
         if _chance(rng, second.blur_probability):
             steps.append(second.draw_kernel(rng))
         steps.append(Resize(_draw_mode(rng), second.draw_factor(rng) / SCALE, of_input=True))
@@ -253,8 +308,11 @@ class SecondOrder:
         if _chance(rng, self.final_sinc_probability):
             size = int(rng.choice(second.kernel_sizes))
             sharpened.append(Sinc(size, _uniform(rng, (math.pi / 3, math.pi))))
-        file = second.draw_jpeg(rng)
-        return (*steps, file, *sharpened) if _chance(rng, 0.5) else (*steps, *sharpened, file)
+        file = second.draw_jpeg(rng, self.exact)
+        steps += [file, *sharpened] if _chance(rng, 0.5) else [*sharpened, file]
+        if self.exact:
+            steps.append(Return(self.returns[int(rng.integers(len(self.returns)))]))
+        return tuple(steps)
 
 
 @dataclass(frozen=True)
@@ -268,6 +326,7 @@ class FirstOrder:
     jpeg_quality: Range
     kernel_size: int = 41
     kernel_shares: tuple[float, ...] = (0.5, 0.5)
+    sharpened: bool = False
 
     def draw(self, rng: Rng) -> tuple[Step, ...]:
         return (
@@ -287,6 +346,7 @@ REAL_ESRGAN = SecondOrder(
 )
 """Real-ESRGAN's training options for x4. DiffBIR v1 (general) and v2.1 and SeeSR repeat this table;
 SeeSR's file names a second kernel size of 11, which its code never reads."""
+REAL_ESRGAN_EXACT = replace(REAL_ESRGAN, exact=True)
 
 
 def _streams(seed: int) -> tuple[Rng, Rng]:
@@ -314,18 +374,36 @@ def degrade(
     of 1/255, as a file would hold it, of the input's size or of a quarter (rounded down, at least
     1). `done` is called after each picture. Raises ValueError for a wrong number of seeds.
     """
-    height, width = pixels.shape[-2:]
     if len(seeds) != pixels.shape[0]:
         raise ValueError(f"{pixels.shape[0]} pictures need as many seeds, found {len(seeds)}.")
-    divisor = SCALE if size == "quarter_size" else 1
-    target = max(1, height // divisor), max(1, width // divisor)
     rows = []
     for image, seed in zip(pixels.split(1), seeds, strict=True):
-        scene = Scene(height, width, _streams(seed)[1], jpeg)
-        for step in draw_plan(preset, seed):
-            image = step(image, scene)
-        if size == "input_size":  # DiffBIR's way back up
-            image = F.interpolate(image, target, mode="bicubic")
-        rows.append(resize(image, *target).mul(255).round().clamp(0, 255).div(255))
+        rows.append(_damaged(target_of(image, preset), preset, seed, size, jpeg))
         done()
     return torch.cat(rows)
+
+
+def target_of(pixels: Tensor, preset: Preset) -> Tensor:
+    """What a network should make of the damaged picture: the picture, with some presets sharpened.
+    B 3 H W in 0..1 -> the same."""
+    return usm_sharpened(pixels) if preset.sharpened else pixels
+
+
+def training_pair(pixels: Tensor, preset: Preset, seed: int, jpeg: Jpeg) -> tuple[Tensor, Tensor]:
+    """(target, the damaged picture back at its size), each 1 3 H W, of one picture in 0..1."""
+    target = target_of(pixels, preset)
+    return target, _damaged(target, preset, seed, "input_size", jpeg)
+
+
+def _damaged(target: Tensor, preset: Preset, seed: int, size: OutputSize, jpeg: Jpeg) -> Tensor:
+    height, width = target.shape[-2:]
+    back = size == "input_size"
+    scene, image = Scene(height, width, _streams(seed)[1], jpeg), target
+    for step in draw_plan(preset, seed):
+        if back or not isinstance(step, Return):
+            image = step(image, scene)
+    divisor = 1 if back else SCALE
+    wanted = max(1, height // divisor), max(1, width // divisor)
+    if back and image.shape[-2:] != wanted:  # DiffBIR's way up
+        image = F.interpolate(image, wanted, mode="bicubic")
+    return resize(image, *wanted).mul(255).round().clamp(0, 255).div(255)

@@ -38,9 +38,10 @@ class RealWorldDegradation(CheckedNode):
                     "preset",
                     options=list(registry.presets()),
                     default="realesrgan",
-                    tooltip="realesrgan: blur, resize, noise and JPEG, twice; also SeeSR's and that "
-                    "of DiffBIR v1 and v2.1. pasd: the same, milder. diffbir_v2: strong blur and "
-                    "shrinking, once. diffbir_v1_face: the one of its face model.",
+                    tooltip="realesrgan: blur, resize, noise and JPEG, twice. pasd: the same, "
+                    "milder. diffbir_v2: strong blur and shrinking, once. diffbir_v1_face: the one "
+                    "of its face model. realesrgan_exact, pasd_exact, seesr, diffbir_v2.1: each "
+                    "as the authors' code computes it; the last two sharpen the picture first.",
                 ),
                 io.Int.Input(
                     "seed",

@@ -5,6 +5,7 @@ from ..common.method import Method, WeightFile
 from ..common.sampling import embedded_picture, spaced_ddpm
 from ..common.schedule import Schedule
 from ..common.state_dict import Signature
+from .degradation import PRESETS
 from .keys import CONTROL_EXPECTED, PAGE, UNET_EXPECTED, recognize
 from .prompts import PROMPTS
 from .sampling import leading_timesteps, trailing_timesteps
@@ -69,4 +70,5 @@ METHOD = Method(
     samplers={"seesr_ddpm": spaced_ddpm},
     starts={"seesr": embedded_picture},
     prompts=PROMPTS,
+    presets=PRESETS,
 )

@@ -7,7 +7,7 @@ import functools
 from torch import Tensor
 
 from .. import registry
-from ..common.degradation import Preset, degrade
+from ..common.degradation import Preset, training_pair
 from ..common.jpeg import jpeg_round_trip
 from .data.pairs import Damage, gray
 from .errors import TrainingError
@@ -28,5 +28,5 @@ def damage_of(name: str) -> Damage | None:
 
 
 def _damaged(pixels: Tensor, seed: int, preset: Preset) -> tuple[Tensor, Tensor]:
-    damaged = degrade(pixels[None], preset, [seed], "input_size", jpeg_round_trip)
-    return pixels, damaged[0]
+    target, damaged = training_pair(pixels[None], preset, seed, jpeg_round_trip)
+    return target[0], damaged[0]

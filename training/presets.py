@@ -22,7 +22,7 @@ _PASD: Values = {
         **SIZE,
         "crop": "random",
         "flip": 0.5,
-        "degradation": "pasd",
+        "degradation": "pasd_exact",
         "text": "file",
         "null_text": 0.5,
     },
@@ -46,7 +46,7 @@ _SEESR: Values = {
         **SIZE,
         "crop": "random",
         "flip": 0.5,
-        "degradation": "realesrgan",
+        "degradation": "seesr",
         "text": "file",
         "null_text": 0.5,
     },
@@ -60,7 +60,7 @@ _STAGE1: Values = {
     "run": {"steps": 150_000, "batch": 96, "seed": 231},
 }
 _DAPE: Values = {
-    "data": {**SIZE, "crop": "random", "flip": 0.5, "degradation": "realesrgan"},
+    "data": {**SIZE, "crop": "random", "flip": 0.5, "degradation": "seesr"},
     "optimizer": {
         "lr": 1e-4,
         "weight_decay": 0.0,
@@ -89,7 +89,7 @@ PRESETS: dict[str, tuple[str, Values]] = {
     ),
     "diffbir_stage1_v1": (
         "stage1",
-        _over(_STAGE1, {"data": {"degradation": "realesrgan"}}),
+        _over(_STAGE1, {"data": {"degradation": "realesrgan_exact"}}),
     ),
     "diffbir_stage1_v1_face": (
         "stage1",
@@ -98,7 +98,7 @@ PRESETS: dict[str, tuple[str, Values]] = {
     "diffbir_stage1_v2": ("stage1", _STAGE1),
     "diffbir_stage1_v21": (
         "stage1",
-        _over(_STAGE1, {"data": {"degradation": "realesrgan"}}),
+        _over(_STAGE1, {"data": {"degradation": "diffbir_v2.1"}}),
     ),
     "diffbir_v1": (
         "diffbir",
@@ -112,7 +112,7 @@ PRESETS: dict[str, tuple[str, Values]] = {
             {
                 "model": {"version": "v2.1", "stage1": "realesrgan_s4_swinir_100k.pth"},
                 "data": {
-                    "degradation": "realesrgan",
+                    "degradation": "diffbir_v2.1",
                     "text": "file",
                     "long_text": 0.2,
                     "null_text": 0.2,

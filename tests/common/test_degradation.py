@@ -3,15 +3,18 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from restoration.common.blur import usm_sharpened
 from restoration.common.degradation import (
     Blur,
     GaussianNoise,
+    JpegArithmetic,
     JpegFile,
     PoissonNoise,
     Resize,
@@ -19,8 +22,9 @@ from restoration.common.degradation import (
     Sinc,
     degrade,
     draw_plan,
+    training_pair,
 )
-from restoration.common.jpeg import jpeg_round_trip
+from restoration.common.jpeg import jpeg_arithmetic, jpeg_round_trip
 from restoration.registry import presets
 
 DRAWS = 4000
@@ -193,8 +197,94 @@ def test_diffbirs_single_pass_has_its_table(recipe: str) -> None:
     assert_uniform(qualities, low + 0.5, high - 0.5)
 
 
+RECORDED_SUMS = {
+    "realesrgan": (191.6078, 3065.3805),
+    "pasd": (193.4510, 3094.4785),
+    "diffbir_v2": (193.7255, 3099.7138),
+    "diffbir_v1_face": (196.5333, 3143.6393),
+}
+"""{preset: (quarter_size, input_size)}"""
+EXACT = {
+    "pasd_exact": "pasd",
+    "diffbir_v2.1": "realesrgan",
+    "seesr": "realesrgan",
+    "realesrgan_exact": "realesrgan",
+}
+"""Presets as the authors' own code computes them, and those with the same draws that came first."""
+
+
+@pytest.mark.parametrize("recipe", EXACT)
+def test_an_exact_preset_draws_what_the_first_one_does(recipe: str) -> None:
+    """But for the file, the grid of the first resize and the way back to the input's size."""
+    ways = Counter()
+    for seed in range(200):
+        plan = draw_plan(presets()[recipe], seed)
+        *steps, back = plan
+        ways[back.mode] += 1
+        for ours, first in zip(steps, draw_plan(presets()[EXACT[recipe]], seed), strict=True):
+            if isinstance(ours, JpegArithmetic):
+                assert first == JpegFile(round(ours.quality)) and ours.quality % 1
+            elif isinstance(ours, Resize) and not ours.of_input:
+                assert replace(ours, by_factor=False) == first and ours.by_factor
+            else:
+                assert ours == first
+    assert set(ways) == ({"area", "bilinear", "bicubic"} if "pasd" in recipe else {"bicubic"})
+    assert presets()[recipe].sharpened == (recipe in ("diffbir_v2.1", "seesr"))
+
+
 def test_every_preset_is_tested() -> None:
-    assert set(presets()) == set(SECOND_ORDER) | set(FIRST_ORDER)
+    assert set(presets()) == set(SECOND_ORDER) | set(FIRST_ORDER) | set(EXACT)
+
+
+def test_what_the_first_presets_gave_stays() -> None:
+    """Old workflows keep their pixels: sums recorded before the exact presets came."""
+    ramp = torch.linspace(0, 1, 3 * 40 * 52).view(1, 3, 40, 52)
+    found = {
+        (recipe, size): float(run(ramp, recipe, [11], size).double().sum())
+        for recipe in RECORDED_SUMS
+        for size in ("quarter_size", "input_size")
+    }
+    expected = {
+        (recipe, size): value
+        for recipe, sums in RECORDED_SUMS.items()
+        for size, value in zip(("quarter_size", "input_size"), sums, strict=True)
+    }
+    assert found == pytest.approx(expected, abs=0.02)
+
+
+def test_the_sharpened_picture_is_damaged_and_is_the_target() -> None:
+    ramp = torch.zeros(1, 3, 48, 48)
+    ramp[..., 24:] = 0.7
+    ramp += 0.1
+    target, damaged = training_pair(ramp, presets()["seesr"], 5, jpeg_round_trip)
+    assert torch.equal(target, usm_sharpened(ramp)) and not torch.equal(target, ramp)
+    assert target.min() < 0.1 - 0.02 and target.max() > 0.8 + 0.02
+    assert torch.equal(damaged, run(ramp, "seesr", [5], "input_size"))
+    plain, again = training_pair(ramp, presets()["pasd_exact"], 5, jpeg_round_trip)
+    assert torch.equal(plain, ramp)
+    assert torch.equal(again, run(ramp, "pasd_exact", [5], "input_size"))
+    flat = torch.full((1, 3, 9, 7), 0.4)  # nothing to sharpen, and smaller than the blur
+    assert torch.allclose(usm_sharpened(flat), flat)
+
+
+def test_the_arithmetic_of_jpeg_is_close_to_a_file() -> None:
+    """At full quality the picture; at any size; worse with lower quality; of gray pictures as
+    much as the real one, which enlarges color more smoothly."""
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(0).random((2, 3, 40, 27))
+    picture = torch.from_numpy(gaussian_filter(noise, (0, 0, 2, 2)) * 4 - 1.5).float().clamp(0, 1)
+    gray = picture[:, :1].expand(-1, 3, -1, -1)
+    assert torch.allclose(jpeg_arithmetic(gray, 99.9), gray, atol=1 / 255)
+    errors = [
+        (jpeg_arithmetic(picture, quality) - picture).square().mean() for quality in (95, 60.5, 20)
+    ]
+    assert errors[0] < errors[1] < errors[2]
+    ours, files = (
+        (run(gray, 30) - gray).square().mean() for run in (jpeg_arithmetic, jpeg_round_trip)
+    )
+    assert 0.7 < ours / files < 1.4
+    assert torch.equal(jpeg_arithmetic(picture, 60)[1:], jpeg_arithmetic(picture[1:], 60))
 
 
 def scene(seed: int = 0, height: int = 96, width: int = 96) -> Scene:
@@ -333,6 +423,8 @@ def test_the_plan_is_carried_out_step_by_step_and_printed(monkeypatch) -> None:
             return pixels * self[1]
 
     class Recipe:
+        sharpened = False
+
         def draw(self, rng):
             return (Mark(("a", 0.5)), Mark(("b", 0.5)))
 

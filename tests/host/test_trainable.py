@@ -119,7 +119,13 @@ def test_checkpointing_changes_no_number(host, name) -> None:
     assert_close(gradients(made, batch, draws), plain, 1e-6)
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("pasd_light", "diffbir") else pytest.mark.slow)
+        for name in PARTS
+    ],
+)
 def test_two_halves_of_a_batch_are_the_whole(host, name) -> None:
     """Rounds of accumulation, or processes: the mean of their gradients is the batch's."""
     made, batch = seeded_part(name), batch_of(name)
