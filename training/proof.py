@@ -281,11 +281,17 @@ def learn_stage1(lesson: Lesson, seen: Stored, unseen: Stored) -> Iterator[str]:
     )
     part = CleanerTrainable(sizes, seed=1)
     batch = unseen.batch()
-    before = _psnr(batch["lq"], batch["hq"])
+
+    @torch.no_grad()
+    def quality() -> float:
+        return _psnr(part.network(batch["lq"]), batch["hq"])
+
+    before, fresh = _psnr(batch["lq"], batch["hq"]), quality()
     _learn(lesson, "stage1", part, seen, lesson.steps)
-    with torch.no_grad():
-        after = _psnr(part.network(batch["lq"]), batch["hq"])
-    yield f"| stage 1 | PSNR of the picture, dB | {before:.2f} (damaged) | {after:.2f} |"
+    yield (
+        f"| stage 1 | PSNR of the picture, dB | {before:.2f} (damaged), {fresh:.2f} (fresh) | "
+        f"{quality():.2f} |"
+    )
 
 
 def branch(name: str, base: Base) -> Any:

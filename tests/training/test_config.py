@@ -14,6 +14,7 @@ from restoration.training.config import (
     to_toml,
     with_settings,
 )
+from restoration.training.damage import damage_of
 from restoration.training.errors import TrainingError
 from restoration.training.parts import PARTS, part_module
 from restoration.training.presets import PRESETS
@@ -26,6 +27,7 @@ def test_every_preset_needs_only_paths_and_survives_its_file(tmp_path, authors) 
     file.write_text(f'authors = "{authors}"\n[run]\nfolder = "out"\n', "utf-8")
     config = read_config(file, [])
     assert config.part in PARTS and config.run.folder == str(tmp_path / "out")
+    damage_of(config.data.degradation)
     again = tmp_path / "config.toml"
     again.write_text(to_toml(config.table()), "utf-8")
     table = read_toml(again)

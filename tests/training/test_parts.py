@@ -26,7 +26,14 @@ from restoration.training.presets import preset
 pytestmark = pytest.mark.host
 
 SIDE, TEXT = 64, 16
-AUTHORS = ("pasd", "pasd_light", "pasd_rrdb", "pasd_color", "diffbir_v2", "diffbir_v21", "seesr")
+AUTHORS = (
+    "pasd_light",
+    "pasd_rrdb",
+    "diffbir_v21",
+    "seesr",
+    # These have quicker neighbors above.
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("pasd", "pasd_color", "diffbir_v2")),
+)
 
 
 class Moments(nn.Module):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+import tarfile
+
 import numpy as np
 import pytest
 import torch
@@ -102,9 +105,15 @@ def test_shards_give_what_their_folder_gives(folder, capsys) -> None:
     assert "there already" in capsys.readouterr().err
 
     whole = sorted(shards.glob("*.tar"))[0]
-    whole.write_bytes(whole.read_bytes()[:4000])
-    with pytest.raises(TrainingError, match=r"The shard .*000000\.tar cannot be read beyond"):
-        training_items(Data(pictures=(f"{shards}/*.tar",)), False)
+    with tarfile.open(whole) as tar:
+        last = tar.getmembers()[-1]
+    blocks = math.ceil(last.size / tarfile.BLOCKSIZE)
+    between = last.offset_data + blocks * tarfile.BLOCKSIZE
+    whole.chmod(0o644)
+    for end in (between, 4000):  # between two files, and within one
+        whole.write_bytes(whole.read_bytes()[:end])
+        with pytest.raises(TrainingError, match=r"The shard .*000000\.tar cannot be read beyond"):
+            training_items(Data(pictures=(f"{shards}/*.tar",)), False)
 
 
 def test_a_broken_picture_is_skipped_by_name_and_too_many_stop_the_run(folder, caplog) -> None:
@@ -158,6 +167,15 @@ def test_gray_keeps_the_target() -> None:
     target, hint = damage_of("gray")(to_tensor(picture(0)), 0)
     assert torch.equal(target, to_tensor(picture(0)))
     assert torch.equal(hint[0], hint[2]) and hint.shape == target.shape
+
+
+def test_seesr_and_diffbir_learn_a_sharpened_target_and_pasd_does_not() -> None:
+    pixels = to_tensor(picture(0))
+    plain = {name: torch.equal(damage_of(name)(pixels, 0)[0], pixels) for name in TARGETS}
+    assert plain == TARGETS
+
+
+TARGETS = {"pasd_exact": True, "diffbir_v2": True, "seesr": False, "diffbir_v2.1": False}
 
 
 def test_an_unknown_degradation_is_a_sentence() -> None:
