@@ -60,6 +60,7 @@ installed: `tools/comfyui/` and `tools/package.py`, with which the set-up begins
 ALLOWED = {
     ("common/jpeg.py", "PIL"): "writes a real JPEG file; ComfyUI ships Pillow",
     ("common/lpips.py", "torchmetrics"): "optional, and its absence is a sentence",
+    ("common/dists.py", "torchmetrics"): "as for LPIPS",
     ("tools/comfyui/client.py", "aiohttp"): "for progress only; without it there is none",
     ("tools/comfyui/inprocess.py", "comfy"): "is what imports ComfyUI, once somebody asks for it",
     ("tools/comfyui/facts.py", "comfy"): "asks ComfyUI what it would do, in a process of its own",

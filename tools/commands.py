@@ -9,10 +9,12 @@ import sys
 from collections.abc import Sequence
 
 MODULES = (
-    "weights.doctor", "weights.listing", "weights.get.command", "folder.run", "check.command",
+    "weights.doctor", "weights.listing", "weights.get.command", "folder.run", "evaluate.command",
+    "check.command",
 )  # fmt: skip
 ABOUT = (
-    "Fetches, looks at and converts weight files, and sends folders of pictures through a workflow."
+    "Fetches, looks at and converts weight files, sends folders of pictures through a workflow, "
+    "and measures results."
 )
 
 

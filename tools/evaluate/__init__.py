@@ -1,0 +1,1 @@
+"""A folder of results, measured as the papers measure theirs."""
