@@ -57,7 +57,11 @@ ONE_HOST = (
     "only one ComfyUI found: set COMFYUI_PATH_LATEST to a newer checkout, "
     "or put one at ~/comfy/ComfyUI-latest"
 )
-OLDER_HOST = ("one test per mechanism and the golden cases", "", "every template")
+OLDER_HOST = (
+    "one test per mechanism and the golden cases",
+    "what a server of this version answers",
+    "every template",
+)
 """What the host, server and browser tiers run there."""
 NO_CHROMIUM = "no Chromium found: install the package `chromium` or set CHROMIUM_PATH"
 NO_FRONTEND = "the front end that this ComfyUI pins could not be installed"
@@ -234,9 +238,7 @@ def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool
         of_host += more
         if newer:
             for row, what in zip(of_host, OLDER_HOST, strict=True):
-                row.note = f"{what}; all of them on {newer.version}, and here with --all" * bool(
-                    what
-                )
+                row.note = f"{what}; all of them on {newer.version}, and here with --all"
     found = [row for of_host in rows for row in of_host]
     if len(hosts) == 1:
         found.append(Row("all host", "a second ComfyUI", not_run=ONE_HOST))
