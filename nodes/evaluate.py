@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import registry
 from ..common.consistency import lr_consistency
 from ..common.degradation import OutputSize, degrade, draw_plan
+from ..common.dists import structure_texture_distance
 from ..common.images import from_image, match_batch, to_image
 from ..common.jpeg import jpeg_round_trip
 from ..common.lpips import perceptual_distance
@@ -86,8 +87,9 @@ class RealWorldDegradation(CheckedNode):
 
 
 def _sentence(figures: dict[str, float]) -> str:
-    digits = {"psnr": ".2f", "ssim": ".4f", "lpips": ".4f"}
-    return ", ".join(f"{name.upper()} {v:{digits[name]}}" for name, v in figures.items())
+    return ", ".join(
+        f"{name.upper()} {value:.{2 if name == 'psnr' else 4}f}" for name, value in figures.items()
+    )
 
 
 class RestorationMetrics(CheckedNode):
@@ -100,8 +102,8 @@ class RestorationMetrics(CheckedNode):
             display_name="Restoration Metrics",
             category="restoration/evaluate",
             description="Measures a restored picture against the clean original: PSNR and SSIM on "
-            "the luma (Y) channel as super-resolution papers report them, and LPIPS on request.",
-            search_aliases=["psnr", "ssim", "lpips", "compare images", "quality"],
+            "the luma (Y) channel as super-resolution papers report them, and LPIPS and DISTS on request.",
+            search_aliases=["psnr", "ssim", "lpips", "dists", "compare images", "quality"],
             is_output_node=True,
             advanced=("crop_border",),
             inputs=[
@@ -124,6 +126,13 @@ class RestorationMetrics(CheckedNode):
                     tooltip="Also measures LPIPS (AlexNet), which is closer to how people judge. "
                     "Needs the package torchmetrics and torchvision's AlexNet weights.",
                 ),
+                io.Boolean.Input(
+                    "dists",
+                    default=False,
+                    optional=True,
+                    tooltip="Also measures DISTS, which forgives texture that is another but of the "
+                    "same kind. Needs the package torchmetrics and torchvision's VGG16 weights.",
+                ),
             ],
             outputs=[
                 io.Float.Output(
@@ -142,12 +151,21 @@ class RestorationMetrics(CheckedNode):
                     display_name="text",
                     tooltip="The figures of every picture. Connect Preview Any to read them.",
                 ),
+                io.Float.Output(
+                    display_name="dists",
+                    tooltip="Lower is closer, 0 for equal pictures; not a number when switched off.",
+                ),
             ],
         )
 
     @classmethod
     def execute(
-        cls, image: Tensor, reference: Tensor, crop_border: int, lpips: bool
+        cls,
+        image: Tensor,
+        reference: Tensor,
+        crop_border: int,
+        lpips: bool,
+        dists: bool = False,
     ) -> io.NodeOutput:
         result, _ = from_image(image)
         original, _ = from_image(reference, "reference")
@@ -155,6 +173,8 @@ class RestorationMetrics(CheckedNode):
         chosen = {"psnr": luma_psnr, "ssim": luma_ssim}
         if lpips:
             chosen["lpips"] = perceptual_distance
+        if dists:
+            chosen["dists"] = structure_texture_distance
         figures = {name: f(result, original, crop_border).tolist() for name, f in chosen.items()}
         means = {name: sum(values) / len(values) for name, values in figures.items()}
         rows = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
@@ -167,6 +187,7 @@ class RestorationMetrics(CheckedNode):
             means["ssim"],
             means.get("lpips", math.nan),
             text,
+            means.get("dists", math.nan),
             ui=ui.PreviewText(text),
         )
 
