@@ -45,6 +45,8 @@ PARTS = ("lint", "pure", "hosts")
 HOST_TIERS = ("host", "server", "browser")
 ALWAYS_HERE = {"server": "tests/server", "browser": "tests/browser"}
 """Tiers whose tests lie in one folder: no other is collected for them."""
+SLOWEST = "--durations=20"
+"""Printed after every tier, so that whoever makes the suite long sees it."""
 WORKERS = ("-n", str(min(os.cpu_count() or 1, 4)))
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 """For tests of tiny tensors in several processes: more threads only get in each other's way. The
@@ -158,7 +160,7 @@ def pytest(tier: str, where: str, marks: str, arguments: Sequence[str], **enviro
         tool = Path(sys.executable).with_name("pytest")
         named = any((ROOT / word.split("::")[0]).exists() for word in arguments)
         words = [*arguments] if named else [ALWAYS_HERE.get(tier, "tests"), *arguments]
-        code = run([tool, *words, "-m", marks, "-q", f"--junitxml={xml}"], **environ)
+        code = run([tool, *words, "-m", marks, "-q", SLOWEST, f"--junitxml={xml}"], **environ)
         row = read_junit(tier, where, xml) if xml.is_file() else Row(tier, where)
     row.seconds = time.monotonic() - started
     if code == NO_TESTS:
