@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import threading
 from pathlib import Path
+from queue import Queue
 
 import pytest
 
-from restoration.tools.comfyui.client import failure_sentence, read_prompt, refusal_sentence
+from restoration.tools.comfyui.client import (
+    ComfyClient,
+    Progress,
+    failure_sentence,
+    read_prompt,
+    refusal_sentence,
+)
 from restoration.tools.comfyui.find import HostError, find_host, find_hosts
 
 
@@ -90,3 +99,26 @@ def test_a_workflow_of_the_wrong_form_is_refused_by_name() -> None:
     ui, *_ = sorted((Path(__file__).parent.parent.parent / "workflows").glob("*.json"))
     with pytest.raises(RuntimeError, match=rf"{re.escape(ui.name)} is no workflow in API form"):
         read_prompt(ui)
+
+
+def test_what_is_on_its_way_when_the_history_knows_the_end_is_still_reported(monkeypatch) -> None:
+    """The socket's messages and the history are asked beside each other, and either may be first."""
+    arriving: Queue = Queue()
+
+    class Ended(ComfyClient):
+        def submit(self, prompt, client_id=None) -> str:
+            return "1"
+
+        def get_json(self, path: str) -> dict:
+            for late, (kind, data) in enumerate(
+                [("progress", {"node": "2", "value": 1, "max": 4}), ("execution_success", {})]
+            ):
+                event = {"type": kind, "data": {"prompt_id": "1", **data}}
+                threading.Timer(0.1 * (late + 1), arriving.put, (event,)).start()
+            return {"1": {"status": {"status_str": "success"}, "outputs": {}}}
+
+    events = contextlib.nullcontext(arriving)
+    monkeypatch.setattr("restoration.tools.comfyui.client._events", lambda *address: events)
+    steps: list[Progress] = []
+    Ended("http://127.0.0.1:1").run({}, steps.append)
+    assert steps == [Progress("2", 1, 4)]

@@ -226,6 +226,8 @@ class ComfyClient:
             if not ended and time.monotonic() < next_look:
                 continue
             if entry := self.get_json(f"/history/{prompt_id}").get(prompt_id):
+                if events is not None and progress is not None and not ended:
+                    _report_rest(events, prompt_id, progress)
                 return entry
             next_look = time.monotonic() + (0.05 if events is None else 0.5)
             if self.stopping.is_set():
@@ -246,6 +248,16 @@ def _report(event: dict[str, Any], prompt_id: str, progress: Callable[[Progress]
     elif kind == "executing" and data.get("node") is not None:
         progress(Progress(str(data["node"]), 0, 0))
     return kind in ("execution_success", "execution_error", "execution_interrupted")
+
+
+def _report_rest(
+    events: Queue[dict[str, Any]], prompt_id: str, progress: Callable[[Progress], None]
+) -> None:
+    """Passes on what is still on its way when the history, which is asked beside, knows the end first; a
+    second without a message, and the socket is taken for lost."""
+    with contextlib.suppress(Empty):
+        while not _report(events.get(timeout=1.0), prompt_id, progress):
+            pass
 
 
 @contextlib.contextmanager
