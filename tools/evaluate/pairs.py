@@ -25,7 +25,7 @@ class Pair:
     name: str
     """Below its folder, without the extension, with `/`."""
     result: Path
-    reference: Path
+    reference: Path | None
     input: Path | None
 
 
@@ -38,15 +38,18 @@ class Paired:
     """Sentences about what is in one folder alone."""
 
 
-def pair(results: Path, reference: Path, given: Path | None = None) -> Paired:
+def pair(results: Path, reference: Path | None, given: Path | None = None) -> Paired:
     """The pictures that are called the same, whatever their extension.
 
     given: the folder of the restoration's inputs. Raises UsageError where a name is there twice, or
     where none is in all folders.
     """
-    kinds = {"results": results, "reference": reference, **({"input": given} if given else {})}
+    named = {"results": results, "reference": reference, "input": given}
+    kinds = {kind: folder for kind, folder in named.items() if folder is not None}
     found = {kind: _pictures(folder) for kind, folder in kinds.items()}
     common = set.intersection(*(set(names) for names in found.values()))
+    if not found["results"]:
+        raise UsageError(f"{results} has no pictures.")
     if not common:
         raise UsageError(
             f"No picture of {results} is called as one of "
@@ -55,7 +58,10 @@ def pair(results: Path, reference: Path, given: Path | None = None) -> Paired:
         )
     pairs = [
         Pair(
-            name, found["results"][name], found["reference"][name], found.get("input", {}).get(name)
+            name,
+            found["results"][name],
+            found.get("reference", {}).get(name),
+            found.get("input", {}).get(name),
         )
         for name in sorted(common)
     ]

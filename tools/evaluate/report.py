@@ -32,6 +32,8 @@ class Evaluation:
     pairs: Sequence[Pair]
     figures: Sequence[Figures]
     """Of each pair."""
+    whole: Figures
+    """Of all pairs together."""
     settings: Mapping[str, Any]
 
     def column(self, metric: str) -> list[float]:
@@ -44,19 +46,29 @@ class Evaluation:
     def worst(self, count: int) -> list[int]:
         """Indices of the worst pictures, by the last metric that was measured: the papers' order
         has those that are closest to how people judge last."""
+        if not self.metrics:
+            return []
         metric = self.metrics[-1]
         sign = -1 if MEASURES[metric].higher_is_better else 1
         values = self.column(metric)
         return sorted(range(len(values)), key=lambda i: -sign * values[i])[:count]
 
 
+def means(done: Evaluation) -> dict[str, str]:
+    """Metric -> its figure of the whole set, as it is printed."""
+    found = {name: bootstrap(done.column(name)).mean for name in done.metrics} | dict(done.whole)
+    return {name: f"{found[name]:.{m.digits}f}" for name, m in MEASURES.items() if name in found}
+
+
 def table(done: Evaluation) -> str:
     """Means with their intervals, as text."""
     rows = [("", "mean", f"{LEVEL:.0%} interval", "pictures")]
-    for metric in done.metrics:
-        measure, found = MEASURES[metric], bootstrap(done.column(metric))
-        mean, low, high = (f"{v:.{measure.digits}f}" for v in (found.mean, found.low, found.high))
-        rows.append((str(measure), mean, f"{low} to {high}", str(found.count)))
+    for metric, mean in means(done).items():
+        interval = ""
+        if metric in done.metrics:
+            found, digits = bootstrap(done.column(metric)), MEASURES[metric].digits
+            interval = f"{found.low:.{digits}f} to {found.high:.{digits}f}"
+        rows.append((str(MEASURES[metric]), mean, interval, str(len(done.pairs))))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -89,17 +101,19 @@ def refuse_files(folder: Path) -> None:
 
 
 def write(done: Evaluation, folder: Path, count: int) -> None:
-    """Writes all three. count: pictures on the sheet."""
+    """Writes all three; no sheet where no figure says which pictures are the worst. count: pictures on
+    the sheet."""
     text = io.StringIO(newline="")
     rows = csv.writer(text)
     rows.writerow(["picture", *done.metrics])
     for pair, figures in zip(done.pairs, done.figures, strict=True):
         rows.writerow([pair.name, *figures.values()])
-    means = {name: asdict(bootstrap(done.column(name))) for name in done.metrics}
+    intervals = {name: asdict(bootstrap(done.column(name))) for name in done.metrics}
     whole = {
         "settings": done.settings,
         "interval": f"{LEVEL:.0%}, percentile bootstrap",
-        "metrics": means,
+        "metrics": intervals,
+        "whole_set": dict(done.whole),
         "worst": [done.pairs[index].name for index in done.worst(count)],
         "pictures": {
             pair.name: figures for pair, figures in zip(done.pairs, done.figures, strict=True)
@@ -111,8 +125,9 @@ def write(done: Evaluation, folder: Path, count: int) -> None:
     ):
         with replacing(folder / name) as part:
             part.write_bytes(data)
-    with replacing(folder / SHEET) as part:
-        sheet(done, count).save(part, "JPEG", quality=90)
+    if done.metrics:
+        with replacing(folder / SHEET) as part:
+            sheet(done, count).save(part, "JPEG", quality=90)
 
 
 def sheet(done: Evaluation, count: int) -> Any:
@@ -121,9 +136,10 @@ def sheet(done: Evaluation, count: int) -> Any:
     for index in done.worst(count):
         pair = done.pairs[index]
         row: list[Labeled] = [
-            (f"{printable(pair.name)}\n{sentence(done.figures[index])}", read_rgb(pair.result)),
-            ("reference", read_rgb(pair.reference)),
+            (f"{printable(pair.name)}\n{sentence(done.figures[index])}", read_rgb(pair.result))
         ]
+        if pair.reference is not None:
+            row.append(("reference", read_rgb(pair.reference)))
         if pair.input is not None:
             row.insert(0, ("input", read_rgb(pair.input)))
         rows.append(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,7 @@ def test_what_has_no_partner_is_named_and_the_rest_is_measured(evaluate, folders
             "called the same but for the ext",
         ),
         (lambda f: (f / "hr").rename(f / "x"), "hr is no folder"),
+        (lambda f: (f / "out/deep").rename(f / "deep"), "out has no pictures"),
         (lambda f: (f / "hr/deep").rename(f / "hr/shallow"), "paired with originals by their name"),
     ],
 )
@@ -149,6 +151,39 @@ def test_networks_are_loaded_once_for_all_pictures(evaluate, monkeypatch, capsys
     said = capsys.readouterr().out
     assert "LPIPS ↓" in said and "DISTS ↓" in said
     assert said.split("Worst:\n")[1].startswith("deep/2: ")
+
+
+def test_what_a_set_has_and_what_a_result_has_alone_stand_with_the_rest(
+    evaluate, folders, monkeypatch, capsys
+) -> None:
+    class Difference:
+        total = 0.0
+
+        def add(self, result, reference):
+            assert result.shape == reference.shape == (1, 3, 40, 56)  # inside the border
+            self.total += (result - reference).abs().mean().item()
+
+        def figure(self):
+            return 100 * self.total
+
+    loads = {"fid": Difference, "clipiqa": lambda: lambda pixels: pixels[..., :3, :5].sum()}
+    for name, load in loads.items():
+        monkeypatch.setitem(measures.MEASURES, name, replace(measures.MEASURES[name], load=load))
+    report = folders / "report"
+    assert evaluate("--metrics", "clipiqa,fid,psnr", "--crop-border", 4, "-o", report) == 0
+    whole = json.loads((report / "evaluation.json").read_text())
+    assert list(whole["pictures"]["deep/0"]) == ["psnr", "clipiqa"] == list(whole["metrics"])
+    table = [line.split("  ") for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert [row[0] for row in table] == ["PSNR (Y) ↑", "FID ↓", "CLIP-IQA ↑"]
+    (fid,) = whole["whole_set"].values()
+    assert fid > 1 and [each.strip() for each in table[1] if each] == ["FID ↓", f"{fid:.2f}", "4"]
+
+    assert main(["evaluate", str(folders / "out"), "--metrics", "clipiqa"]) == 0
+    assert "CLIP-IQA ↑" in capsys.readouterr().out
+    assert evaluate("--metrics", "fid", "--crop-border", 4, "-o", folders / "set") == 0
+    assert "Worst" not in capsys.readouterr().out and not (folders / "set" / "worst.jpg").exists()
+    assert main(["evaluate", str(folders / "out"), "--metrics", "clipiqa,fid"]) == 2
+    assert "Without them there is --metrics brisque,clipiqa." in capsys.readouterr().err
 
 
 def test_the_interval_is_a_bootstraps() -> None:
