@@ -3,7 +3,7 @@ projection of what the model predicts onto what is known."""
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from comfy_api.latest import io
 from torch import Tensor
@@ -164,7 +164,7 @@ class LatentImageGuidance(CheckedNode):
     def execute(
         cls,
         model: Any,
-        loss: Any,
+        loss: str,
         scale: float,
         repeat: int,
         start_percent: float,
@@ -205,7 +205,7 @@ class LatentImageGuidance(CheckedNode):
                     "remover's output through VAE Encode), or choose an rgb loss."
                 )
             target = model.get_model_object("latent_format").process_in(from_latent(latent))
-            guidance = LatentGuidance(target, loss, *settings)
+            guidance = LatentGuidance(target, cast(LatentLoss, loss), *settings)
         add_guidance(patched, guidance)
         return io.NodeOutput(patched)
 

@@ -201,27 +201,23 @@ def install_chromium() -> None:
                 return
 
 
-def _outside(arguments: Sequence[str], host: Host, newest: Host | None) -> list[Row]:
-    """The tiers that run beside a host, each in a process of its own. newest: the host that
-    runs everything, where this is an older one that runs one test per mechanism."""
+def _outside(arguments: Sequence[str], tier: str, host: Host, newest: Host | None) -> Row:
+    """A tier that runs beside a host, in a process of its own. newest: the host that runs
+    everything, where this is an older one that runs one test per mechanism."""
     where = f"ComfyUI {host.version}"
-    environ = {"COMFYUI_PATH": str(host.path)}
+    if tier == "browser" and find_chromium() is None:
+        return Row(tier, where, not_run=NO_CHROMIUM)
+    if tier == "browser" and find_frontend(host) is None:
+        return Row(tier, where, not_run=NO_FRONTEND)
     only = f" and {MARK}" if newest else ""
-    rows = [pytest("server", where, f"server{only}", arguments, **environ)]
-    if find_chromium() is None:
-        rows.append(Row("browser", where, not_run=NO_CHROMIUM))
-    elif find_frontend(host) is None:
-        rows.append(Row("browser", where, not_run=NO_FRONTEND))
-    else:
-        rows.append(pytest("browser", where, f"browser{only}", arguments, **environ))
-    return rows
+    return pytest(tier, where, f"{tier}{only}", arguments, COMFYUI_PATH=str(host.path))
 
 
 def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool) -> list[Row]:
     """The tiers of all hosts, oldest first. everything: of the older ones, too.
 
-    Tests in a host share the cores among themselves. A server or a browser mostly waits, so these
-    tiers of all hosts run side by side.
+    Tests in a host share the cores among themselves. Of the others, which are one process each, two
+    run side by side, the longest first.
     """
     if not hosts:
         return [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
@@ -234,10 +230,17 @@ def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool
         environ = {**ONE_THREAD, "COMFYUI_PATH": str(host.path)}
         where = f"ComfyUI {host.version}"
         rows.append([pytest("host", where, marks, [*WORKERS, *arguments], **environ)])
-    with ThreadPoolExecutor(len(hosts)) as beside:
-        outside = list(beside.map(partial(_outside, arguments), hosts, newest))
-    for of_host, more, newer in zip(rows, outside, newest, strict=True):
-        of_host += more
+    jobs = [
+        (tier, host, newer)
+        for host, newer in reversed(list(zip(hosts, newest, strict=True)))
+        for tier in ("browser", "server")
+    ]
+    with ThreadPoolExecutor(2) as beside:
+        outside = list(beside.map(partial(_outside, arguments), *zip(*jobs, strict=True)))
+    for of_host, newer in zip(rows, newest, strict=True):
+        browser, server = outside[-2:]
+        del outside[-2:]
+        of_host += server, browser
         if newer:
             for row, what in zip(of_host, OLDER_HOST, strict=True):
                 row.note = f"{what}; all of them on {newer.version}, and here with --all"
