@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -68,6 +69,7 @@ def load_fid() -> FrechetDistance:
     need("fid", ("torchmetrics", "piq"), (INCEPTION,))
     from piq.feature_extractors import InceptionV3
 
-    return FrechetDistance(
-        InceptionFeatures(InceptionV3(resize_input=False, normalize_input=False))
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # piq calls torchvision in a way that is to be given up
+        network = InceptionV3(resize_input=False, normalize_input=False)
+    return FrechetDistance(InceptionFeatures(network))
