@@ -30,6 +30,22 @@ class ControlConfig:
     hint_channels: int = 4
     """Channels of the condition latent, which follows the noisy one in the first convolution."""
 
+    @classmethod
+    def of(cls, sizes: UNetSizes) -> ControlConfig:
+        """For a base of these sizes. `sizes` turned around."""
+        width = sizes.channels[0]
+        levels = reversed(list(enumerate(sizes.depths)))
+        return cls(
+            model_channels=width,
+            channel_mult=tuple(each // width for each in sizes.channels),
+            num_res_blocks=sizes.num_res_blocks,
+            attention_resolutions=tuple(2**level for level, depth in levels if depth),
+            transformer_depth=max(sizes.depths),
+            num_head_channels=sizes.num_head_channels,
+            context_dim=sizes.context_dim,
+            in_channels=sizes.in_channels,
+        )
+
     @property
     def sizes(self) -> UNetSizes:
         """The same in the vocabulary of all methods."""

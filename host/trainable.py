@@ -18,6 +18,12 @@ Published = dict[str, dict[str, Tensor]]
 """{prefix: {published key: the parameter}}"""
 
 
+TWO_FOLDERS = {
+    f"{part}.": f"{part}/diffusion_pytorch_model.safetensors" for part in ("controlnet", "unet")
+}
+"""`Trainable.files` of a release in diffusers' folders."""
+
+
 def frozen(network: Network) -> Network:
     """The network itself, in eval mode and without gradients for its weights."""
     network.eval()

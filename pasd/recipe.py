@@ -38,13 +38,19 @@ class Version:
     """`pasd`: from the photo under noise. `noise`: without it."""
     frees_start: bool = True
     """Whether `fidelity` also turns how far the start is noised."""
+    stock: tuple[str, str] | None = None
+    """(sampler, scheduler) of ComfyUI's own, instead of the authors'."""
 
 
 VERSIONS = {
     "pasd": Version("pasd"),
     "pasd_color": Version("pasd_colorization", frees_start=False),
-    "pasd_sdxl": Version("pasd_sdxl", 25, 12, 7.0, 0.8, 1280, "noise", False),
-    "pasd_lcm": Version("pasd", 4, 4, 1.0),
+    # Timesteps 961, 921, ... 1: SDXL's own "leading" spacing.
+    "pasd_sdxl": Version(
+        "pasd_sdxl", 25, 12, 7.0, 0.8, 1280, "noise", False, ("euler", "ddim_uniform")
+    ),
+    # Timesteps 999, 759, 499, 259: the LCM scheduler's.
+    "pasd_lcm": Version("pasd", 4, 4, 1.0, stock=("lcm", "simple")),
 }
 """`pasd` is also the light release, which differs in its weights alone; `pasd_lcm` is either of them on
 a base with the LCM-LoRA, which their script offers (steps and guidance: the LoRA's own page)."""
@@ -130,10 +136,8 @@ def _steps(settings: Settings, model: Link) -> Graph:
     """`sampler` and `sigmas`."""
     version = VERSIONS[settings.version]
     steps = settings.steps_of(version.steps, version.fast_steps)
-    # Timesteps 961, 921, ... 1: SDXL's own "leading" spacing. 999, 759, 499, 259: the LCM scheduler's.
-    of_core = {SDXL: ("euler", "ddim_uniform"), LCM: ("lcm", "simple")}
-    if settings.version in of_core:
-        sampler, scheduler = of_core[settings.version]
+    if version.stock is not None:
+        sampler, scheduler = version.stock
         return {
             "sampler": node("KSamplerSelect", sampler_name=sampler),
             "sigmas": node("BasicScheduler", model=model, scheduler=scheduler, steps=steps),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor
@@ -14,7 +14,7 @@ from ..common.hint_encoder import WIDTHS, HintEncoder
 from ..common.start import start_weights
 from ..common.unet_layout import diffusers_controlnet
 from ..host.control_encoder import ControlEncoder, control_weights
-from ..host.trainable import Published, inverse, renamed
+from ..host.trainable import TWO_FOLDERS, Published, inverse, renamed
 from ..host.trainable_unet import (
     LAYERS,
     Additions,
@@ -43,10 +43,7 @@ class PASDTrainable(DiffusionTrainable):
     Terms: `prediction`, `head_0` to `head_2`, and with `color` that.
     """
 
-    files: ClassVar[Mapping[str, str]] = {
-        "controlnet.": "controlnet/diffusion_pytorch_model.safetensors",
-        "unet.": "unet/diffusion_pytorch_model.safetensors",
-    }
+    files = TWO_FOLDERS
     expected = "a release of PASD"
 
     def __init__(

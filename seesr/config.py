@@ -69,6 +69,18 @@ class SeeSRConfig:
         ]
         return [*self.encoder_sites, *decoder]
 
+    @classmethod
+    def of(cls, sizes: UNetSizes) -> SeeSRConfig:
+        """For a base of these sizes, with the tagger as published. `sizes` turned around."""
+        return cls(
+            channels=sizes.channels,
+            num_res_blocks=sizes.num_res_blocks,
+            transformers=tuple(depth > 0 for depth in sizes.depths),
+            context_dim=sizes.context_dim,
+            num_head_channels=sizes.num_head_channels,
+            in_channels=sizes.in_channels,
+        )
+
     @property
     def sizes(self) -> UNetSizes:
         """The same in the vocabulary of all methods."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
@@ -13,7 +13,7 @@ from ..common.diffusion import ForwardProcess
 from ..common.draws import Draws
 from ..common.start import start_weights
 from ..host.control_encoder import control_weights
-from ..host.trainable import Published, frozen, inverse, renamed
+from ..host.trainable import TWO_FOLDERS, Published, frozen, inverse, renamed
 from ..host.trainable_unet import (
     LAYERS,
     Additions,
@@ -34,10 +34,7 @@ class SeeSRTrainable(DiffusionTrainable):
     target, joined by commas), and may read `embeds`. Term: `prediction`.
     """
 
-    files: ClassVar[Mapping[str, str]] = {
-        "controlnet.": "controlnet/diffusion_pytorch_model.safetensors",
-        "unet.": "unet/diffusion_pytorch_model.safetensors",
-    }
+    files = TWO_FOLDERS
     expected = "a release of SeeSR"
 
     def __init__(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .operators import Operator, fitting, measured, pulled_back
+from .operators import Operator, measured, pulled_back
 
 
 class Degraded:
@@ -22,9 +22,10 @@ class Degraded:
         decoded: 1 3 H W in -1..1. target: the reference in -1..1, at that size or degraded. ValueError
         for any other size.
         """
-        u, y = (decoded + 1) / 2, (target + 1) / 2
-        y = measured(fitting(y, self.operator, u, "pixels"), self.operator, u)
-        return 2 * pulled_back(self.operator.degrade(u) - y, self.operator, u)
+        u = (decoded + 1) / 2
+        seen = self.operator.degrade(u)
+        y = measured((target + 1) / 2, self.operator, u, seen, "pixels")
+        return 2 * pulled_back(seen - y, self.operator, u)
 
     def forget(self) -> None:
         """Nothing is kept."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..host.one_step import OneStepSampling
 from ..host.sampling import PercentRange, check_schedule
 from ..host.x0_guidance import GuidanceStep, X0Guidance
-from .operators import Operator, Spectral, fitting, measured
+from .operators import Operator, Spectral, measured
 
 
 @dataclass(frozen=True)
@@ -63,26 +63,22 @@ class NullSpaceGuidance(X0Guidance):
     def acts(self, step: GuidanceStep) -> bool:
         return step.left % self.trust.every == 0
 
-    def known(self, like: Tensor, unit: str) -> Tensor:
-        """See `fitting`."""
-        return fitting(self.target, self.operator, like, unit)
-
-    def measurement(self, like: Tensor, unit: str) -> Tensor:
-        """y, as the operator gives one of a picture like `like`."""
-        return measured(self.known(like, unit), self.operator, like)
+    def measurement(self, like: Tensor, seen: Tensor, unit: str) -> Tensor:
+        """y, as the operator gives one of a picture like `like`. seen: A `like`."""
+        return measured(self.target, self.operator, like, seen, unit)
 
     def projected(self, x0: Tensor, unit: str, rho: float) -> Tensor:
         """x0 with the target's measurement where the mask is. rho: see `certainty`; every coordinate moves
         s^2 / (s^2 + rho) of its way, all of it alike where there are none."""
-        y, trust = self.measurement(x0, unit), self.trust.strength * self.where(x0)
+        seen, trust = self.operator.degrade(x0), self.trust.strength * self.where(x0)
+        y = self.measurement(x0, seen, unit)
         if rho and isinstance(self.operator, Spectral):
             move = self.operator.filter_measured(y, lambda s: s / (s.square() + rho), x0)
             move = move - self.operator.filter(x0, lambda s: s.square() / (s.square() + rho))
             return x0 + trust * move
-        if y.shape == self.target.shape != x0.shape:  # what was enlarged once keeps its last bit
-            y = self.operator.degrade(self.operator.invert(y, x0))
-        error = self.operator.degrade(x0) - y
-        return x0 - trust / (1 + rho) * self.operator.invert(error, x0)
+        if self.target.shape[1:] == y.shape[1:] != x0.shape[1:]:
+            y = self.operator.degrade(self.operator.invert(y, x0))  # the last bit, as it always was
+        return x0 - trust / (1 + rho) * self.operator.invert(seen - y, x0)
 
     def certainty(self, noise_level: float, step: GuidanceStep) -> float:
         """DiffPIR's rho: the measurement's variance over the level's."""

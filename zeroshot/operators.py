@@ -273,29 +273,28 @@ def pulled_back(error: Tensor, operator: Operator, like: Tensor) -> Tensor:
     return operator.invert(error, like)
 
 
-def fitting(target: Tensor, operator: Operator, like: Tensor, unit: str) -> Tensor:
-    """A reference for a batch like `like`: at its size, or the measurement itself, which may be smaller.
-    unit: what a side is counted in. ValueError for any other size."""
-    measured = operator.degrade(like).shape[1:]
-    if target.shape[1:] not in (like.shape[1:], measured):
-        (channels, height, width), (_, low, narrow) = like.shape[1:], measured
+def measured(
+    reference: Tensor, operator: Operator, like: Tensor, seen: Tensor, unit: str
+) -> Tensor:
+    """y of a reference, as the operator gives one of a picture like `like`.
+
+    reference: B C h w at the size of `like` or of the measurement; one row serves all. At full size it
+    stands for the small one that it was enlarged from; where the size stays it is the damaged picture
+    itself, which must not be blurred twice. seen: A `like`. unit: what a side is counted in.
+    ValueError for any other size.
+    """
+    if reference.shape[1:] not in (like.shape[1:], seen.shape[1:]):
+        (channels, height, width), (_, low, narrow) = like.shape[1:], seen.shape[1:]
         small = f", or the small one, {narrow}x{low}" if (low, narrow) < (height, width) else ""
         raise ValueError(
-            f"The reference is {target.shape[-1]}x{target.shape[-2]} {unit} with "
-            f"{target.shape[1]} channels, the picture being sampled {width}x{height} with "
+            f"The reference is {reference.shape[-1]}x{reference.shape[-2]} {unit} with "
+            f"{reference.shape[1]} channels, the picture being sampled {width}x{height} with "
             f"{channels}. Give it a reference of that size{small}."
         )
-    return match_batch(target, like.shape[0], "reference").to(like)
-
-
-def measured(reference: Tensor, operator: Operator, like: Tensor) -> Tensor:
-    """y, as the operator gives one of a picture like `like`. reference: see `fitting`. One at full size
-    stands for the small one that it was enlarged from; where the size stays it is the damaged picture
-    itself, which must not be blurred twice."""
-    y = operator.degrade(like)
-    if y.shape[-2:] == like.shape[-2:]:
+    reference = match_batch(reference, like.shape[0], "reference").to(like)
+    if seen.shape[-2:] == like.shape[-2:]:
         return _harmless(operator).degrade(reference)
-    return reference if reference.shape == y.shape else operator.degrade(reference)
+    return reference if reference.shape == seen.shape else operator.degrade(reference)
 
 
 def _harmless(operator: Operator) -> Operator:

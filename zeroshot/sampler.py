@@ -171,7 +171,7 @@ def _ddrm(call: Call, run: Run, x: Tensor, guidance: LatentNullSpace, settings: 
     """DDRM where the guidance acts, DDIM elsewhere and outside of its part of the run."""
     operator, sigmas = guidance.operator, run.levels.sigmas
     assert isinstance(operator, Spectral)
-    y = guidance.measurement(x, "latent cells")
+    y = guidance.measurement(x, guidance.operator.degrade(x), "latent cells")
     known = Measurement(operator, y, guidance.trust.noise_level)
     weight = guidance.trust.strength * guidance.where(x)
     first, table = sigmas[0], training_table(call.base.model_sampling)

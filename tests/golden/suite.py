@@ -10,28 +10,25 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from restoration.tests.golden import seeded
+from restoration.tools.check.cases import Case
 
 FOLDER = Path(__file__).parent
 PENDING_FILE = FOLDER / "pending.txt"
 
 
 @dataclass(frozen=True)
-class GoldenCase:
+class GoldenCase(Case):
     """One JSON and, where it has tensors, the safetensors file beside it."""
 
-    path: Path
-    data: dict[str, Any]
     compared: set[str] = field(default_factory=set, compare=False, repr=False)
     """Outputs that were held to their recorded values, or left on purpose."""
 
@@ -45,24 +42,8 @@ class GoldenCase:
         return self.data.get("module") or f"manifest {self.data['checkpoint']}"
 
     @property
-    def name(self) -> str:
-        return f"{self.path.parent.name}/{self.path.stem}"
-
-    @property
-    def config(self) -> dict[str, Any]:
-        return self.data["config"]
-
-    @property
     def seed(self) -> int:
         return self.data["seed"]
-
-    @property
-    def tolerance(self) -> float:
-        return self.data["tolerance"]
-
-    @cached_property
-    def tensors(self) -> dict[str, Tensor]:
-        return load_file(self.path.with_suffix(".safetensors"))
 
     def state_dict(self) -> dict[str, Tensor]:
         """The seeded weights, by the key names of the published checkpoint."""

@@ -23,14 +23,11 @@ class Case:
     """One JSON and the safetensors file beside it."""
 
     path: Path
+    data: dict[str, Any]
 
     @property
     def name(self) -> str:
         return f"{self.path.parent.name}/{self.path.stem}"
-
-    @cached_property
-    def data(self) -> dict[str, Any]:
-        return json.loads(self.path.read_text("utf-8"))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -74,4 +71,5 @@ def drawn(seed: int, name: str, shape: list[int]) -> Tensor:
 
 def read_cases(folder: Path = CASES) -> list[Case]:
     """All cases below a folder, by name."""
-    return [Case(path) for path in sorted(folder.rglob("*.json"))]
+    paths = sorted(folder.rglob("*.json"))
+    return [Case(path, json.loads(path.read_text("utf-8"))) for path in paths]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...common.state_dict import StateDict
-from ..base import Base, model_file, read_base, read_weights
+from ..base import Base, check_family, model_file, read_base, read_weights
 from ..config import Config
 from ..damage import damage_of
 from ..data.pairs import Order, Pairs
@@ -18,9 +18,13 @@ from ..errors import TrainingError
 HALF = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def base_of(config: Config, given: Base | None) -> Base:
-    """The base of a run. given: instead of the file's."""
-    return given or read_base(config.model.base, HALF[config.run.precision])
+def base_of(config: Config, width: int = 0, what: str = "") -> Base:
+    """The base of a run. width: of its text tokens, where only one family will do; what: the part, in
+    words. TrainingError for another one."""
+    base = read_base(config.model.base, HALF[config.run.precision])
+    if width:
+        check_family(base.sizes, width, what, config.model.base)
+    return base
 
 
 def pairs_of(config: Config, needs_lq: bool = True) -> Pairs:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from ...common.diffusion import ForwardProcess
-from ..base import Base, check_family, digest, model_file
+from ..base import Base, digest, model_file
 from ..config import Config, path
 from ..errors import TrainingError
 from ..opened import Opened
 from .common import base_of, begin, metadata, pairs_of
-
-if TYPE_CHECKING:
-    from ...diffbir.config import ControlConfig
 
 AUGMENTED = 200
 """v2.1 noises the condition to a timestep below this."""
@@ -65,6 +62,7 @@ class Cleaner(nn.Module):
 
 def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | None = None) -> Opened:
     """DiffBIR's control network with its data. base, cleaner: instead of the files'."""
+    from ...diffbir.config import ControlConfig
     from ...diffbir.trainable import DiffBIRTrainable
 
     chosen, pairs = config.model, pairs_of(config)
@@ -72,9 +70,7 @@ def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | Non
     if cleaner is None:
         file = model_file("upscale_models", chosen.stage1, "model.stage1")
         cleaner, digests = Cleaner(file), {"stage1": digest(file)}
-    given, base = base, base_of(config, base)
-    if given is None:
-        check_family(base.sizes, 1024, "DiffBIR", chosen.base)
+    base = base or base_of(config, 1024, "DiffBIR")
     newest = chosen.version == "v2.1"
     process = ForwardProcess.scaled_linear(
         "v" if newest else "eps", dtype=torch.float64, zero_snr=newest
@@ -82,7 +78,7 @@ def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | Non
     part = DiffBIRTrainable(
         base.unet,
         process,
-        _config(base),
+        ControlConfig.of(base.sizes),
         cleaner,
         AUGMENTED if newest else 0,
         moments=base.moments,
@@ -91,22 +87,3 @@ def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | Non
     begin(config, part)
     head = metadata(config, "diffbir", version=chosen.version)
     return Opened(part, pairs, len(pairs), head, {"base": base.digest, **digests})
-
-
-def _config(base: Base) -> ControlConfig:
-    from ...diffbir.config import ControlConfig
-
-    sizes = base.sizes
-    width = sizes.channels[0]
-    return ControlConfig(
-        model_channels=width,
-        channel_mult=tuple(each // width for each in sizes.channels),
-        num_res_blocks=sizes.num_res_blocks,
-        attention_resolutions=tuple(
-            2**level for level, depth in reversed(list(enumerate(sizes.depths))) if depth
-        ),
-        transformer_depth=max(sizes.depths),
-        num_head_channels=sizes.num_head_channels,
-        context_dim=sizes.context_dim,
-        in_channels=sizes.in_channels,
-    )

@@ -62,7 +62,7 @@ def open_part(config: Config, base: Base | None = None) -> Opened:
     if chosen.class_pictures:
         pairs = _with_class(config, pairs)
     file = "" if base else str(model_file("checkpoints", chosen.base, "model.base"))
-    base = base_of(config, base)
+    base = base or base_of(config)
     if chosen.train_text_encoder and base.sizes.context_dim != CLIP_L:
         raise TrainingError(
             "model.train_text_encoder needs Stable Diffusion 1.x: the checkpoints of 2.x name their "

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from ...common.diffusion import ForwardProcess
-from ..base import Base, check_family
+from ..base import Base
 from ..config import Config, path
 from ..opened import Opened
 from .common import base_of, begin, metadata, pairs_of
@@ -33,9 +33,7 @@ def open_part(config: Config, base: Base | None = None) -> Opened:
     from ...pasd.trainable import PASDTrainable
 
     chosen, pairs = config.model, pairs_of(config)
-    given, base = base, base_of(config, base)
-    if given is None:
-        check_family(base.sizes, 768, "PASD", chosen.base)
+    base = base or base_of(config, 768, "PASD")
     part = PASDTrainable(
         base.unet,
         ForwardProcess.scaled_linear(),

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
 from ...common.diffusion import ForwardProcess
-from ..base import Base, check_family, model_file, read_weights
+from ..base import Base, model_file, read_weights
 from ..config import Config, path
 from ..opened import Opened
 from .common import base_of, begin, metadata, pairs_of, tagger_weights
-
-if TYPE_CHECKING:
-    from ...seesr.config import SeeSRConfig
 
 
 @dataclass(frozen=True)
@@ -50,16 +47,15 @@ class Eyes(nn.Module):
 
 def open_part(config: Config, base: Base | None = None, eyes: nn.Module | None = None) -> Opened:
     """SeeSR with its data. base, eyes: instead of the files'."""
+    from ...seesr.config import SeeSRConfig
     from ...seesr.trainable import SeeSRTrainable
 
     chosen, pairs = config.model, pairs_of(config)
-    given, base = base, base_of(config, base)
-    if given is None:
-        check_family(base.sizes, 1024, "SeeSR", chosen.base)
+    base = base or base_of(config, 1024, "SeeSR")
     part = SeeSRTrainable(
         base.unet,
         ForwardProcess.scaled_linear(),
-        _config(base),
+        SeeSRConfig.of(base.sizes),
         eyes=eyes or _eyes(chosen.ram, chosen.dape),
         moments=base.moments,
         text=base.text,
@@ -67,20 +63,6 @@ def open_part(config: Config, base: Base | None = None, eyes: nn.Module | None =
     begin(config, part, zero_start=chosen.zero_start)
     head = metadata(config, "seesr")
     return Opened(part, pairs, len(pairs), head, {"base": base.digest})
-
-
-def _config(base: Base) -> SeeSRConfig:
-    from ...seesr.config import SeeSRConfig
-
-    sizes = base.sizes
-    return SeeSRConfig(
-        channels=sizes.channels,
-        num_res_blocks=sizes.num_res_blocks,
-        transformers=tuple(depth > 0 for depth in sizes.depths),
-        context_dim=sizes.context_dim,
-        num_head_channels=sizes.num_head_channels,
-        in_channels=sizes.in_channels,
-    )
 
 
 def _eyes(ram: str, dape: str) -> nn.Module:
