@@ -24,7 +24,7 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -51,6 +51,7 @@ WORKERS = ("-n", str(min(os.cpu_count() or 1, 4)))
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
 """For tests of tiny tensors in several processes: more threads only get in each other's way. The
 hash seed, so that all processes collect tests made from sets in the same order."""
+BYTECODE = ROOT / ".venv" / "pycache"
 NO_HOST = (
     "no ComfyUI found and none could be installed: set COMFYUI_PATH to a checkout, "
     "or put one at ~/comfy/ComfyUI"
@@ -104,6 +105,19 @@ class Row:
         lines += [f"{'':25} skipped {n}: {reason}" for reason, n in self.skipped.items()]
         lines += [f"{'':25} {self.note}"] if self.note else []
         return "\n".join(lines)
+
+
+def share_bytecode(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Lets the tests' many processes compile torch and ComfyUI once (12 s), and outside of the
+    hosts' own folders. Containers often set the variable that forbids it.
+
+    What earlier runs compiled of copies in temporary folders is removed.
+    """
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    environ.setdefault("PYTHONPYCACHEPREFIX", str(BYTECODE))
+    temporary = Path(tempfile.gettempdir())
+    copies = Path(environ["PYTHONPYCACHEPREFIX"], temporary.relative_to(temporary.anchor))
+    shutil.rmtree(copies, ignore_errors=True)
 
 
 def heading(text: str) -> None:
@@ -323,4 +337,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    share_bytecode()
     sys.exit(main())

@@ -122,3 +122,18 @@ def test_slow_tests_are_counted_with_the_way_to_run_them(tmp_path) -> None:
 def test_a_part_runs_alone(runs, monkeypatch, part, tiers) -> None:
     assert command(monkeypatch, "--only", part) == 0
     assert {tier for tier, *_ in runs} == tiers
+
+
+def test_processes_share_their_compiled_modules(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(run_tests.tempfile, "gettempdir", lambda: str(tmp_path / "temporary"))
+    copies = tmp_path / "compiled" / tmp_path.relative_to(tmp_path.anchor) / "temporary"
+    kept = copies.parent / "host" / "module.pyc"
+    for file in (copies / "copy.pyc", kept):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    environ = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(tmp_path / "compiled")}
+    run_tests.share_bytecode(environ)
+    assert "PYTHONDONTWRITEBYTECODE" not in environ, "else every process compiles ComfyUI anew"
+    assert kept.is_file() and not copies.exists()
+    run_tests.share_bytecode(chosen := {})
+    assert chosen == {"PYTHONPYCACHEPREFIX": str(run_tests.BYTECODE)}
