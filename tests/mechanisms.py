@@ -37,6 +37,7 @@ MECHANISMS = {
     "host/tiled_hints": "host/test_tiled_restoration.py::test_core_controlnets_see_their_tiles",
     "host/tiled_sampling": "host/test_tiled_restoration.py::test_one_tile_is_the_untiled_run_bit_for_bit",
     "host/trainable": "host/test_trainable.py::test_published_files_are_what_the_loaders_take",
+    "host/trainable_base": "host/test_trainable.py::test_the_posterior_is_sampled_and_the_batch_may_bring_pictures",
     "host/trainable_unet": "host/test_trainable.py::test_checkpointing_changes_no_number",
     "host/view": "host/test_branch.py::test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes",
     "host/x0_guidance": "host/test_sampling.py::test_guidance_acts_only_in_its_part_of_the_run",

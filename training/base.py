@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..common.unet import UNetSizes
 from ..tools.comfyui.find import HostError, find_host
@@ -93,27 +93,9 @@ class Base:
 
     @property
     def sizes(self) -> UNetSizes:
+        from ..host.trainable_base import sizes_of
+
         return sizes_of(self.unet_config)
-
-
-def sizes_of(unet_config: Mapping[str, Any]) -> UNetSizes:
-    """The host's words for a UNet in the pack's."""
-    width, levels = unet_config["model_channels"], len(unet_config["channel_mult"])
-    blocks = unet_config["num_res_blocks"]
-    per_level = blocks if isinstance(blocks, int) else blocks[0]
-    depths = list(unet_config["transformer_depth"])
-    return UNetSizes(
-        channels=tuple(width * factor for factor in unet_config["channel_mult"]),
-        num_res_blocks=per_level,
-        depths=tuple(depths[level * per_level] for level in range(levels)),
-        middle_depth=unet_config["transformer_depth_middle"],
-        context_dim=unet_config["context_dim"],
-        use_linear=bool(unet_config.get("use_linear_in_transformer")),
-        num_heads=unet_config.get("num_heads", -1),
-        num_head_channels=unet_config.get("num_head_channels", -1),
-        adm_channels=unet_config.get("adm_in_channels"),
-        in_channels=unet_config["in_channels"],
-    )
 
 
 FAMILIES = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
@@ -137,6 +119,7 @@ def read_base(name: str, half: torch.dtype | None = None) -> Base:
     import comfy.sd
 
     from ..host.text_window import TextWindow
+    from ..host.trainable_base import Moments
     from ..host.trainable_unet import build_unet
 
     file = model_file("checkpoints", name, "model.base")
@@ -163,17 +146,3 @@ def read_base(name: str, half: torch.dtype | None = None) -> Base:
         raise TrainingError(f"model.base = {file}: {error}") from error
     moments = Moments(vae.first_stage_model).to(half or torch.float32)
     return Base(unet, config, moments, text, digest(file))
-
-
-class Moments(nn.Module):
-    """The VAE's posterior: the host's own call gives its mode alone."""
-
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """B 3 H W in -1..1 -> mean and logvar, B 4 h w, float32, not scaled."""
-        found = self.quant_conv(self.encoder(pixels.to(self.quant_conv.weight)))
-        mean, logvar = found.float().chunk(2, 1)
-        return mean, logvar

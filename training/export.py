@@ -7,21 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ..common.state_dict import StateDict
+from ..common.weight_files import write_weights
 from .config import Config
 
 
 def export(files: Mapping[str, StateDict], folder: Path, metadata: Mapping[str, str]) -> list[Path]:
     """Writes every published file below `folder`; their paths. metadata: for their heads."""
-    from safetensors.torch import save_file
-
-    written = []
     for name, weights in files.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous() for k, v in weights.items()}, file, dict(metadata))
-        file.chmod(0o644)  # safetensors writes for the owner alone
-        written.append(file)
-    return written
+        write_weights(weights, folder / name, metadata)
+    return [folder / name for name in files]
 
 
 def metadata_of(

@@ -308,16 +308,10 @@ def test_a_dropped_branch_is_the_network_without_it(host) -> None:
 def test_the_posterior_is_sampled_and_the_batch_may_bring_pictures(host) -> None:
     """A VAE's moments of the target, a text encoder's features, and what is missing is told."""
 
-    class Moments(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            vae = tiny_vae().first_stage_model.float().cpu()
-            self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+    from restoration.host.trainable_base import Moments
 
-        def forward(self, pixels: Tensor) -> Any:
-            return self.quant_conv(self.encoder(pixels)).chunk(2, 1)
-
-    made = part("diffbir", moments=Moments(), augmentation=0)
+    moments = Moments(tiny_vae().first_stage_model.float().cpu())
+    made = part("diffbir", moments=moments, augmentation=0)
     made.start()
     batch = batch_of("diffbir")
     mean, logvar = batch.pop("mean"), batch.pop("logvar")

@@ -15,7 +15,7 @@ from restoration import registry
 from restoration.tests.host import pasd_networks, seesr_networks
 from restoration.tests.host.networks import SMALL, ldm_unet_config, seeded_weights
 from restoration.tests.training.test_loop import losses, steps
-from restoration.training.base import Base, check_family, sizes_of
+from restoration.training.base import Base, check_family
 from restoration.training.config import make_config
 from restoration.training.dry_run import dry_run
 from restoration.training.errors import TrainingError
@@ -181,6 +181,8 @@ def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(host, tmp_path, pict
 
 
 def test_a_base_of_another_family_is_a_sentence(host) -> None:
+    from restoration.host.trainable_base import sizes_of
+
     sizes = sizes_of(pasd_networks.sd15().unet_config())
     assert sizes.channels == pasd_networks.sd15().channels
     wide = type(sizes)(**{**vars(sizes), "context_dim": 1024})
