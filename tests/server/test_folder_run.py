@@ -110,6 +110,7 @@ def test_gray_in_16_bits_and_transparency_come_back(server: ComfyServer, tmp_pat
     assert Image.open(out / "Größe – 東京.png").getchannel("A").getextrema()[0] < 10
 
 
+@pytest.mark.slow  # tests/tools/folder/test_kills.py has it with a ComfyUI that only pretends
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX")
 def test_killed_outright_it_leaves_no_comfyui_behind(
     host: Host, photos: Path, tmp_path: Path

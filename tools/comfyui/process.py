@@ -92,6 +92,21 @@ class ComfyServer(ComfyClient):
             copy_pack(self.pack_path, self.pack_root)
 
     def _start(self) -> None:
+        self._launch()
+        assert self._process is not None
+        deadline = time.monotonic() + self.start_timeout
+        while True:
+            if (code := self._process.poll()) is not None:
+                raise self.failure(f"stopped while starting (exit code {code})")
+            with contextlib.suppress(OSError, ValueError):
+                self.get_json("/system_stats", timeout=5)
+                return
+            if time.monotonic() > deadline:
+                raise self.failure(f"did not answer within {self.start_timeout:.0f} s")
+            time.sleep(0.1)
+
+    def _launch(self) -> None:
+        """Starts the process, and does not wait for it."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [
@@ -108,16 +123,6 @@ class ComfyServer(ComfyClient):
                 command, cwd=self.host.path, stdout=log, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, env=environ, start_new_session=True,
             )  # fmt: skip
-        deadline = time.monotonic() + self.start_timeout
-        while True:
-            if (code := self._process.poll()) is not None:
-                raise self.failure(f"stopped while starting (exit code {code})")
-            with contextlib.suppress(OSError, ValueError):
-                self.get_json("/system_stats", timeout=5)
-                return
-            if time.monotonic() > deadline:
-                raise self.failure(f"did not answer within {self.start_timeout:.0f} s")
-            time.sleep(0.1)
 
     def check_alive(self) -> None:
         if self._process is not None and (code := self._process.poll()) is not None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
+import secrets
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,14 +26,15 @@ from ..comfyui.client import Stopped
 from ..comfyui.find import PACK_ROOT, HostError
 from .errors import UsageError
 from .execute import After, Attempt, Cause, Failure, Report, failure_sentence
+from .guard import Guard
 from .saving import Order, Task
-from .server import CRASHES, WATCH
+from .server import CRASHES
 
 PROGRAM = str(PACK_ROOT / "tools" / "package.py")
 LONGEST = 24
 """Characters of a folder that leaves room for Ray's own below it."""
 RESTART = 300.0
-"""Seconds in which Ray has started a dead actor again, or does not."""
+"""Seconds in which a dead actor has been started again and its ComfyUI answers, or neither does."""
 PAUSE = 0.5
 """Seconds between two questions to one that is dead."""
 CLOSING = 30.0
@@ -67,6 +69,9 @@ def ray_workers(asked: Cluster, order: Order) -> Iterator[list[RayWorker]]:
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if asked.address is None:  # else Ray would keep one of its own in the home folder for ever
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
     with _connected(ray, asked):
@@ -97,9 +102,7 @@ def _connected(ray: Any, asked: Cluster) -> Iterator[None]:
     # Ray puts sockets there, whose paths may not be longer than about a hundred characters.
     usual = tempfile.gettempdir()
     folder = tempfile.mkdtemp(prefix="ray-", dir=usual if len(usual) < LONGEST else "/tmp")
-    watch = subprocess.Popen(
-        [sys.executable, "-c", WATCH, "0", folder], stdin=subprocess.PIPE, start_new_session=True
-    )
+    guard = Guard(Path(folder))
     try:
         ray.init(
             address="local", num_cpus=asked.workers, include_dashboard=False, _temp_dir=folder,
@@ -108,31 +111,36 @@ def _connected(ray: Any, asked: Cluster) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-        watch.communicate(b"closed")
         shutil.rmtree(folder, ignore_errors=True)
+        guard.close()
 
 
 def _check_resources(ray: Any, asked: Cluster) -> None:
     """Ray itself would wait for ever."""
-    cards, needed = ray.cluster_resources().get("GPU", 0.0), asked.workers * asked.gpus
+    there = ray.cluster_resources()
+    cores, cards, needed = there.get("CPU", 0.0), there.get("GPU", 0.0), asked.workers * asked.gpus
     if cards < needed:
         raise UsageError(
             f"{asked.workers} workers with {asked.gpus:g} cards each need {needed:g}, and the "
             f"cluster has {cards:g}: lower --workers or --gpus-per-worker (0.5 puts two workers on "
             "one card), or add --cpu."
         )
+    if cores < asked.workers:
+        raise UsageError(
+            f"{asked.workers} workers need a processor core each, and the cluster has {cores:g}: "
+            "lower --workers, or start Ray there with more by ray start --num-cpus."
+        )
 
 
 def _close(ray: Any, workers: list[RayWorker]) -> None:
-    """Ends every ComfyUI, then its actor. An actor that is killed first leaves that to a watcher."""
-    actors = [worker.actor for worker in workers if worker.actor is not None]
-    with contextlib.suppress(Exception):  # of those that are dead already
-        ray.wait(
-            [actor.close.remote() for actor in actors], num_returns=len(actors), timeout=CLOSING
-        )
-    for actor in actors:
+    """Ends every ComfyUI, then its actor. One that only starts, or waits for its place, is killed at
+    once, and leaves its ComfyUI to the watcher of that."""
+    closed = [worker.actor.close.remote() for worker in workers if worker.answers]
+    with contextlib.suppress(Exception):  # of those that have died meanwhile
+        ray.wait(closed, num_returns=len(closed), timeout=CLOSING)
+    for worker in workers:
         with contextlib.suppress(Exception):
-            ray.kill(actor)
+            ray.kill(worker.actor)
 
 
 class RayWorker:
@@ -141,31 +149,43 @@ class RayWorker:
     def __init__(self, ray: Any, asked: Cluster, order: Order, number: int) -> None:
         self.name = f"worker {number}"
         self.actor: Any = None
+        self.answers = False
+        """Whether it has a ComfyUI, as far as is known."""
         self._ray, self._asked, self._order = ray, asked, order
-        self._life, self._comfyui, self._crashes, self._stopped = "", "", 0, False
+        self._comfyui, self._crashes, self._stopped = "", 0, False
 
     def start(self) -> None:
-        """See `Worker`. Waits until Ray has room for it."""
-        if self.actor is None:
-            made = self._ray.remote(_actor_class()).options(
-                num_cpus=1, num_gpus=self._asked.gpus, max_restarts=-1, max_concurrency=2,
-                scheduling_strategy="SPREAD",
-            )  # fmt: skip
-            asked = (
-                str(self._asked.comfyui or ""), self._asked.arguments, self._asked.cpu,
-                os.environ.get("OMP_NUM_THREADS"),
-            )  # fmt: skip
-            self.actor = made.remote(PROGRAM, *asked)
-        self._ready()
-
-    def _ready(self) -> None:
-        """Returns when ComfyUI answers there, with what the workflow needs."""
+        """See `Worker`. The first time it waits until Ray has room for it; later only for RESTART."""
+        self._stopped = False
+        deadline = math.inf if self.actor is None else time.monotonic() + RESTART
         try:
-            self._life, self._comfyui = self._ask("ready", self._order)
+            if self.actor is None:
+                self.actor = self._make()
+            while True:
+                try:
+                    self._comfyui = self._ask("ready", deadline, self._order)
+                    break
+                except self._ray.exceptions.ActorUnavailableError:  # until Ray has started it again
+                    deadline = min(deadline, time.monotonic() + RESTART)
+                    if time.monotonic() + PAUSE > deadline:
+                        raise
+                    time.sleep(PAUSE)
         except UsageError as error:
             raise UsageError(f"{self.name}: {error}") from error
         except (HostError, self._ray.exceptions.RayError) as error:
             raise HostError(f"{self.name} did not start: {error}") from error
+        self.answers = True
+
+    def _make(self) -> Any:
+        """The actor, which Ray places where there is room, and again where it dies."""
+        made = self._ray.remote(_actor_class()).options(
+            num_cpus=1, num_gpus=self._asked.gpus, max_restarts=-1, max_concurrency=2,
+            scheduling_strategy="SPREAD",
+        )  # fmt: skip
+        return made.remote(
+            PROGRAM, str(self._asked.comfyui or ""), self._asked.arguments, self._asked.cpu,
+            os.environ.get("OMP_NUM_THREADS"),
+        )  # fmt: skip
 
     def attempt(self, task: Task, progress: Report) -> Attempt:
         """See `Worker`."""
@@ -174,48 +194,37 @@ class RayWorker:
         except OSError as error:
             return Attempt(Failure(failure_sentence(error)), After.READY, self._comfyui)
         try:
-            attempt = self._ask("attempt", task, data)
-        except self._ray.exceptions.RayError as error:
-            return self._recovered(error)
+            attempt = self._ask("attempt", math.inf, task, data)
+        except (HostError, self._ray.exceptions.RayError) as error:
+            return self._lost(error)
         if attempt.after is After.READY:
             self._crashes = 0
+        else:
+            self.answers = attempt.after is not After.GONE
         return attempt
 
-    def _recovered(self, error: Exception) -> Attempt:
-        """After the actor's death: Ray starts another one, and so a ComfyUI."""
-        said = f"the process of {self.name} ended ({type(error).__name__})"
-        before = self._life
+    def _lost(self, error: Exception) -> Attempt:
+        """After the death of the actor, which Ray starts again somewhere, and so a ComfyUI."""
+        self.answers = False
         self._crashes += 1
-        try:
-            if self._crashes >= CRASHES:
-                raise HostError(f"{said}, {CRASHES} times in a row")
-            self._ready_again()
-        except (HostError, UsageError) as gone:
-            return Attempt(Failure(said, Cause.LOST), After.GONE, self._comfyui, str(gone))
-        if self._life == before:  # only the connection was lost
-            return Attempt(Failure(said), After.READY, self._comfyui)
-        return Attempt(Failure(said, Cause.LOST), After.RESTARTED, self._comfyui)
+        said = f"the process of {self.name} ended ({type(error).__name__})"
+        failure = Failure(said, Cause.LOST)
+        if self._crashes < CRASHES:
+            return Attempt(failure, After.LOST, self._comfyui)
+        return Attempt(failure, After.GONE, self._comfyui, f"{said}, {CRASHES} times in a row")
 
-    def _ready_again(self) -> None:
-        """Like `_ready`, of an actor whose death Ray has yet to notice, or that it starts again."""
-        deadline = time.monotonic() + RESTART
-        while True:
-            try:
-                return self._ready()
-            except HostError as error:
-                dead = isinstance(error.__cause__, self._ray.exceptions.RayActorError)
-                if not dead or time.monotonic() > deadline:
-                    raise
-                time.sleep(PAUSE)
-
-    def _ask(self, method: str, *arguments: Any) -> Any:
-        """The answer of the actor; what it raised is raised here as it was there."""
+    def _ask(self, method: str, deadline: float, *arguments: Any) -> Any:
+        """The answer of the actor; what it raised is raised here as it was there. HostError: none by
+        the deadline."""
         answer = getattr(self.actor, method).remote(*arguments)
         while not self._stopped:
             try:
                 return self._ray.get(answer, timeout=1.0)
             except self._ray.exceptions.GetTimeoutError:
-                continue
+                if time.monotonic() > deadline:
+                    raise HostError(
+                        f"it has had no place, or no ComfyUI there, for {RESTART:.0f} s"
+                    ) from None
             except self._ray.exceptions.RayTaskError as error:
                 raise error.cause from None
         raise Stopped

@@ -51,7 +51,7 @@ class After(Enum):
     """What has become of a worker once it has had a picture."""
 
     READY = "ready"
-    RESTARTED = "has lost its ComfyUI, and has started another one"
+    LOST = "has lost its ComfyUI; once `start` returns again, it has another one"
     GONE = "does not come back"
 
 
@@ -76,7 +76,7 @@ class Worker(Protocol):
 
     def start(self) -> None:
         """Returns when it can take a picture. HostError: it never will; UsageError: it lacks what
-        the workflow needs."""
+        the workflow needs; Stopped: see `stop`."""
         ...
 
     def attempt(self, task: Task, progress: Report) -> Attempt:
@@ -84,7 +84,8 @@ class Worker(Protocol):
         ...
 
     def stop(self) -> None:
-        """From another thread: the picture at work is given up, and `attempt` raises Stopped."""
+        """From another thread: what it waits for is given up, and `attempt` or `start` raises
+        Stopped. The next `start` forgets it."""
         ...
 
 
@@ -108,7 +109,8 @@ class ServerWorker:
         return self.server.client.url
 
     def start(self) -> None:
-        """See `Worker`. It was looked at before the run: nothing is left to do."""
+        """See `Worker`. It was looked at before the run, and `attempt` starts one of our own again:
+        nothing is left to do."""
 
     def attempt(self, task: Task, progress: Report = lambda step: None) -> Attempt:
         """See `Worker`. A server of our own that died is started again."""
@@ -129,7 +131,7 @@ class ServerWorker:
                 return Attempt(Failure(error), After.READY, comfyui)
         except HostError as gone:
             return Attempt(Failure(error, Cause.LOST), After.GONE, comfyui, str(gone))
-        return Attempt(Failure(error, Cause.LOST), After.RESTARTED, comfyui)
+        return Attempt(Failure(error, Cause.LOST), After.LOST, comfyui)
 
     def stop(self) -> None:
         self.server.client.stopping.set()
@@ -148,6 +150,8 @@ class OneByOne:
             yield Ended(task, attempt.outcome, attempt.comfyui, self.worker.name)
             if attempt.after is After.GONE:
                 raise HostError(attempt.why)
+            if attempt.after is After.LOST:
+                self.worker.start()
 
 
 def failure_sentence(error: Exception) -> str:

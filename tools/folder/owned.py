@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,25 +20,28 @@ class OwnedComfy:
     def __init__(self, comfyui: str, arguments: Sequence[str], cpu: bool) -> None:
         """comfyui: where it is installed; empty: where this pack finds one."""
         self._comfyui, self._arguments, self._cpu = comfyui, arguments, cpu
-        self._life = uuid.uuid4().hex
         self._started = contextlib.ExitStack()
         self._server: Server | None = None
         self._closed = False
         self._starting = threading.Lock()
+        self._working = threading.Lock()
 
-    def ready(self, order: Order) -> tuple[str, str]:
-        """(what tells this owner from the one before it, ComfyUI's version), once it answers.
-        HostError, UsageError."""
+    def ready(self, order: Order) -> str:
+        """ComfyUI's version, once it answers. HostError, UsageError."""
+        server = self._serving()
+        server.version()
+        check_needs(server.client, order.job, order.workflow)
+        return server.comfyui
+
+    def _serving(self) -> Server:
         with self._starting:
             if self._server is None and not self._closed:
                 self._server = self._started.enter_context(
                     serving(self._folder(), self._arguments, self._cpu)
                 )
-        if self._server is None:
+        if self._server is None or self._closed:
             raise HostError("it is closed")
-        self._server.version()
-        check_needs(self._server.client, order.job, order.workflow)
-        return self._life, self._server.comfyui
+        return self._server
 
     def _folder(self) -> Path:
         if self._comfyui:
@@ -49,13 +51,18 @@ class OwnedComfy:
         return found.path
 
     def attempt(self, task: Task, data: bytes) -> Attempt:
-        """Has a picture done whose contents somebody else has read."""
-        assert self._server is not None and self._server.folder is not None
-        here = self._server.folder / "picture" / task.path.name
+        """Has a picture done whose contents somebody else has read. HostError, UsageError: only where
+        this owner has yet to start."""
+        if self._server is None:  # whoever asked was ready with the owner before this one
+            self.ready(task.order)
+        server = self._serving()
+        assert server.folder is not None  # for it is our own
+        here = server.folder / "picture" / task.path.name
         here.parent.mkdir(exist_ok=True)
         here.write_bytes(data)
         try:
-            attempt = ServerWorker(self._server).attempt(replace(task, path=here))
+            with self._working:
+                attempt = ServerWorker(server).attempt(replace(task, path=here))
         finally:
             here.unlink(missing_ok=True)
         if isinstance(attempt.outcome, Failure):
@@ -70,4 +77,5 @@ class OwnedComfy:
         with self._starting:
             if self._server is not None:
                 self._server.client.stopping.set()
-            self._started.close()
+            with self._working:  # which may be about to start ComfyUI again
+                self._started.close()

@@ -2,8 +2,10 @@
 
 A picture whose worker dies is set aside until all others have begun, and then goes to a worker that
 has not had it: if it is the picture that kills, it kills one worker while there is other work, and
-at most `retries` more after that. A worker has one picture in hand, and no more results wait than
-there are workers, so memory does not grow with the number of pictures.
+at most `retries` more after that. A worker that starts, for the first time or again, holds no picture:
+the others go on, and when they have done everything, nobody waits for it. A worker has one picture in
+hand, and no more results wait than there are workers, so memory does not grow with the number of
+pictures.
 """
 
 from __future__ import annotations
@@ -47,15 +49,16 @@ class Pool:
                 with contextlib.suppress(Empty):
                     yield run.ended.get(timeout=PAUSE)
                     continue
-                if not any(thread.is_alive() for thread in threads) and run.ended.empty():
+                # Asked in this order: what is over has told before.
+                over = run.is_over() or not any(thread.is_alive() for thread in threads)
+                if over and run.ended.empty():
                     break
         finally:
             run.stop.set()
             for worker, thread in zip(self.workers, threads, strict=True):
-                if thread.is_alive():
+                while thread.is_alive():  # again, for one that begins to start forgets it
                     worker.stop()
-            for thread in threads:
-                thread.join()
+                    thread.join(PAUSE)
         if run.error is not None:
             raise run.error
         if not run.exhausted:
@@ -116,6 +119,8 @@ class _Run:
                 self._give_up()
                 if attempt.after is After.GONE:
                     return
+                if lost:
+                    worker.start()
         except Stopped:
             pass
         except HostError as error:  # while it started
@@ -126,6 +131,11 @@ class _Run:
         except BaseException as error:  # ends the run: `map` raises it
             self.error = self.error or error
             self.stop.set()
+
+    def is_over(self) -> bool:
+        """Whether every task has ended."""
+        with self._changed:
+            return self.exhausted and not (self._at_work or self._aside)
 
     def _take(self, name: str) -> _Aside | None:
         """The next picture for a worker; waits while one may still come back. None: the end."""

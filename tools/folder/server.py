@@ -6,7 +6,6 @@ import contextlib
 import json
 import shlex
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
@@ -14,11 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ...registry import files
-from ..comfyui.client import ComfyClient
+from ..comfyui.client import ComfyClient, Stopped
 from ..comfyui.find import PACK_ROOT, HostError, read_host
 from ..comfyui.process import ComfyServer
 from ..shipped import find_shipped
 from .errors import UsageError
+from .guard import Guard
 from .workflow import Job
 
 USUAL = "http://127.0.0.1:8188"
@@ -75,10 +75,12 @@ class Server:
 
     def recover(self) -> bool:
         """After an error: returns when the server answers, else HostError. A server of our own is
-        started again, but not for ever; False: it was."""
+        started again, but not for ever; False: it was. Stopped: nobody wants it any more."""
         try:
             self.version()
         except HostError:
+            if self.client.stopping.is_set():
+                raise Stopped from None
             self._crashes += 1
             if self._ours is None or self._crashes >= CRASHES:
                 raise
@@ -88,53 +90,34 @@ class Server:
         return True
 
 
-WATCH = """
-import contextlib, os, shutil, signal, sys, time
-if not sys.stdin.buffer.read():
-    number = int(sys.argv[1])
-    with contextlib.suppress(OSError):
-        if number:
-            os.kill(number, signal.SIGTERM)
-        time.sleep(5)
-        if number:
-            os.kill(number, getattr(signal, "SIGKILL", signal.SIGTERM))
-    shutil.rmtree(sys.argv[2], ignore_errors=True)
-"""
-"""Reads until its input is closed. If nothing was said before, its parent was killed: it ends a process,
-unless that is 0, and removes a folder."""
-
-
 class OwnServer(ComfyServer):
     """A ComfyUI with its own models and custom nodes, which ends with this process, also when that
     is killed: it would keep its memory for ever, and the next run would lack it."""
 
     arguments: Sequence[str] = ()
     """What the command line hands on to ComfyUI's."""
-    _watch: subprocess.Popen[bytes] | None = None
+    _guard: Guard | None = None
 
     def _prepare_base(self) -> None:
+        self._guard = Guard(self.base)
         super()._prepare_base()
         paths = self.base / "folders.yaml"
         paths.write_text(json.dumps(_model_paths(self.host.path)), "utf-8")  # which is YAML, too
         self.extra_arguments = ["--extra-model-paths-config", str(paths), *self.arguments]
 
-    def _start(self) -> None:
-        super()._start()
-        assert self._process
-        self._watch = subprocess.Popen(
-            [sys.executable, "-c", WATCH, str(self._process.pid), str(self.base)],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+    def _launch(self) -> None:
+        super()._launch()
+        assert self._guard is not None and self._process is not None
+        self._guard.add(self._process.pid)
 
     def close(self) -> None:
         with _undisturbed():
             try:
                 super().close()
             finally:
-                if self._watch is not None:
-                    self._watch.communicate(b"closed")
-                    self._watch = None
+                if self._guard is not None:
+                    self._guard.close()
+                    self._guard = None
 
 
 @contextlib.contextmanager

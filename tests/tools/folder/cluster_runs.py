@@ -18,6 +18,10 @@ import psutil
 TOOLS = Path(__file__).resolve().parents[3] / "tools"
 
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""Where torch keeps what it has compiled, on purpose: in the folder of temporary files unless told."""
+
+
 class Watched:
     """A command that runs, and all that it has started."""
 
@@ -28,7 +32,8 @@ class Watched:
         self._out = (folder / "out.txt").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, str(TOOLS), "run", *words],
-            env=environ | {"TMPDIR": str(folder)}, stdout=self._out, stderr=subprocess.STDOUT,
+            env=environ | {"TMPDIR": str(folder), CACHE: str(Path(tempfile.gettempdir()) / "torch")},
+            stdout=self._out, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.seen: dict[int, psutil.Process] = {}
 
@@ -51,6 +56,11 @@ class Watched:
             for each in psutil.Process(self._process.pid).children(recursive=True):
                 self.seen.setdefault(each.pid, each)
 
+    def all(self) -> Iterator[psutil.Process]:
+        """Also those that it has started and left between two looks: they have its environment."""
+        yield from self.seen.values()
+        yield from (each for each in processes_in(self.folder) if each.pid not in self.seen)
+
     def wait(self, until: Callable[[], bool] = lambda: False, seconds: float = 300.0) -> int | None:
         """Its exit code, or None once something has come about."""
         deadline = time.monotonic() + seconds
@@ -68,7 +78,7 @@ class Watched:
         """What is there of processes and temporary files some seconds after its end, at most."""
         deadline = time.monotonic() + seconds
         while True:
-            alive = [f"{each}" for each in self.seen.values() if _is_alive(each)]
+            alive = [f"{each}" for each in self.all() if _is_alive(each)]
             names = [path.name for path in self.folder.iterdir() if path.name != "out.txt"]
             if not (alive or names) or time.monotonic() > deadline:
                 return alive + names
@@ -90,17 +100,38 @@ def is_actor(line: str) -> bool:
     return line.startswith("ray::ComfyActor")
 
 
+def processes_in(
+    folder: Path, is_it: Callable[[str], bool] = lambda line: True
+) -> list[psutil.Process]:
+    """The processes whose temporary files are to lie there, and whose command line is meant."""
+    found = []
+    for each in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if each.environ().get("TMPDIR") == str(folder) and is_it(" ".join(each.cmdline())):
+                found.append(each)
+    return found
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder whose path leaves room for the names of sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def watched(*words: object) -> Iterator[Watched]:
     """Runs the command; whatever happens, nothing of it is there afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # sockets need a short path
-    running = Watched([*map(str, words)], folder)
-    try:
-        yield running
-    finally:
-        running.look()
-        running.kill()
-        for each in running.seen.values():
-            with contextlib.suppress(psutil.Error):
-                each.kill()
-        shutil.rmtree(folder, ignore_errors=True)
+    with short_folder() as folder:
+        running = Watched([*map(str, words)], folder)
+        try:
+            yield running
+        finally:
+            running.look()
+            running.kill()
+            for each in running.all():
+                with contextlib.suppress(psutil.Error):
+                    each.kill()

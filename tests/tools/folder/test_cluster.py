@@ -1,34 +1,50 @@
-"""Ray itself on this machine, with ComfyUIs that only pretend and die of some pictures."""
+"""The command on a cluster that only pretends, whose actors start processes that only pretend to be
+ComfyUI. test_ray.py and tests/server/test_cluster.py have the real ones."""
 
 from __future__ import annotations
 
-import os
+import sys
 import textwrap
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from restoration.tests.tools.folder.cluster_runs import is_actor, watched
+from restoration.tests.tools.folder.fake_comfy import WORKFLOW
 from restoration.tests.tools.folder.helpers import files, photo, records
+from restoration.tests.tools.folder.pretend_ray import Actor, PretendRay
+from restoration.tools.comfyui.find import HostError
+from restoration.tools.commands import main
+from restoration.tools.folder import cluster
+from restoration.tools.folder.owned import OwnedComfy
+from restoration.tools.folder.saving import Order, Saving, Task
+from restoration.tools.folder.work import Made
+from restoration.tools.folder.workflow import make_job
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
-pytest.importorskip("ray", reason="the extra `cluster` is not installed: pip install ray")
+ORDER = Order(make_job(WORKFLOW), Saving("png", 95), "workflow.json", 60.0)
 
 MAIN = """
-import importlib.util, os, signal, sys, threading, time
+import importlib.util, sys, threading, time
 spec = importlib.util.spec_from_file_location("fake_comfy", {fake!r})
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-def die(prompt, image):
-    time.sleep(0.2)
-    if image.getpixel((0, 0))[2] == 200:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-module.FakeComfy(int(sys.argv[sys.argv.index("--port") + 1])).refuse = die
+fake = module.FakeComfy(int(sys.argv[sys.argv.index("--port") + 1]))
+fake.refuse = lambda prompt, image: time.sleep(0.1)
 threading.Event().wait()
 """
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> PretendRay:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # and so put back what the command and its actors set
+        monkeypatch.delenv(name)
+    pretend = PretendRay()
+    monkeypatch.setitem(sys.modules, "ray", pretend)
+    monkeypatch.setattr(cluster, "PAUSE", 0.05)
+    return pretend
 
 
 @pytest.fixture
@@ -40,27 +56,88 @@ def comfyui(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_on_ray_survives_poison_and_a_killed_actor_and_leaves_nothing(
-    run, workflow, tmp_path, comfyui
+@pytest.fixture
+def on_ray(ray, workflow, comfyui, tmp_path):
+    """Runs twelve photos on two workers; what happens once some are done, in a thread of its own."""
+    for number in range(12):
+        photo(tmp_path / "in" / f"{number:02}.png", 10 * number)
+
+    def call(*arguments: object, half: Callable[[], object] = lambda: None) -> int:
+        out = tmp_path / "out"
+
+        def watch() -> None:
+            while not ((out / "manifest.jsonl").exists() and len(records(out)) > 2):
+                time.sleep(0.02)
+            half()
+
+        threading.Thread(target=watch, daemon=True).start()
+        words = ["run", workflow, tmp_path / "in", "-o", out, "--ray", "--comfyui", comfyui]
+        return main([*map(str, [*words, "--cpu", "--workers", 2, *arguments])])
+
+    return call
+
+
+@pytest.mark.parametrize("killed", ["nothing", "an actor", "a machine"])
+def test_workers_make_what_one_server_makes_whatever_dies(
+    on_ray, ray, run, tmp_path, capsys, killed
 ) -> None:
-    """A real cluster of two workers: the one long test of Ray that runs on every change."""
-    for number in range(14):
-        photo(tmp_path / "in" / f"{number:02}.png", 5 * number)
-    photo(tmp_path / "in" / "05 poison.png", 200)
-    out = tmp_path / "out"
-    words = [workflow, tmp_path / "in", "-o", out, "--comfyui", comfyui, "--cpu"]
-    with watched(*words, "--workers", 2, "--retries", 1, "--ray") as running:
-        some = lambda: (out / "manifest.jsonl").exists() and len(records(out)) > 3  # noqa: E731
-        assert running.wait(some) is None, running.said
-        running.started(is_actor)[0].kill()
-        assert running.wait() == 1, running.said
-        assert running.started(is_actor) == [] and running.left() == []
-        assert "Failures: 1 lost with the ComfyUI that had it" in running.said
-    last = {Path(record["input"]).name: record for record in records(out)}
-    assert len(records(out)) == len(last) == 15  # nothing twice
-    failed = [name for name, record in last.items() if record["status"] == "failed"]
-    assert failed == ["05 poison.png"]
-    assert "ended at work on it at worker 1 and worker 2" in last["05 poison.png"]["error"]
-    (tmp_path / "in" / "05 poison.png").unlink()
+    def half() -> None:
+        if killed != "nothing":
+            ray.actors[0].die(has_place=killed == "an actor")
+
+    assert on_ray(half=half) == 0
+    made = records(tmp_path / "out")
+    assert len(made) == 12 and {record["status"] for record in made} == {"done"}
+    assert "Workers: worker 1 " in capsys.readouterr().out
+    assert [actor.lives for actor in ray.actors] == [2 if killed == "an actor" else 1, 1]
+    first, second = (actor.asked.count("close") for actor in ray.actors)
+    assert second == 1 and {*ray.killed} == {*ray.actors}
+    if killed != "an actor":  # which may or may not have begun again at the end
+        # The one without a place is not asked to close, which it could not before it had one.
+        assert first == (killed == "nothing")
+    assert ray.sessions[-1] == {} and not Path(ray.sessions[0]["_temp_dir"]).exists()
     assert run(tmp_path / "in", output=tmp_path / "one") == 0
-    assert [*files(out)] == [*files(tmp_path / "one")]
+    assert files(tmp_path / "out") == files(tmp_path / "one")
+
+
+def test_a_worker_that_ray_has_no_room_for_is_not_waited_for_at_the_end(on_ray, ray) -> None:
+    ray.places = 1
+    assert on_ray() == 0
+    assert sum(actor.asked.count("close") for actor in ray.actors) == 1
+
+
+def test_an_actor_that_gets_no_place_again_is_given_up_in_time(ray, monkeypatch) -> None:
+    """Else a picture that only this worker has not had would wait for it for ever."""
+    monkeypatch.setattr(cluster, "RESTART", 0.1)
+    asked = cluster.Cluster(None, 1, 0.0, None, (), True)
+    worker = cluster.RayWorker(ray, asked, ORDER, 1)
+    worker.actor = Actor(object, has_place=False)
+    with pytest.raises(HostError, match=r"worker 1 did not start: it has had no place"):
+        worker.start()
+
+
+def test_an_owner_that_was_started_again_meanwhile_does_its_picture(comfyui, tmp_path) -> None:
+    path = photo(tmp_path / "a.png", 10)
+    owned = OwnedComfy(str(comfyui), (), cpu=True)
+    try:
+        made = owned.attempt(Task(path, Path("a"), Path("a.png"), "", ORDER), path.read_bytes())
+    finally:
+        owned.close()
+    assert isinstance(made.outcome, Made) and made.outcome.record["input"] == str(path)
+    with pytest.raises(HostError, match="it is closed"):
+        owned.ready(ORDER)
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        ({"CPU": 1.0}, "2 workers need a processor core each, and the cluster has 1"),
+        ({"CPU": 8.0, "GPU": 1.0}, "2 workers with 1 cards each need 2, and the cluster has 1"),
+    ],
+)
+def test_what_a_cluster_does_not_have_is_said_before_anything_waits(
+    on_ray, ray, capsys, resources, words
+) -> None:
+    ray.resources = resources
+    assert on_ray("--gpus-per-worker", int("GPU" in resources)) == 2
+    assert words in capsys.readouterr().err and not ray.actors

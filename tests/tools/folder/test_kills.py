@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import tempfile
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -160,3 +164,54 @@ def test_where_nothing_is_left_to_do_no_comfyui_is_started(
     for _ in range(2):
         assert run_own(workflow, photos, out, folder) == 0
     assert len(list((folder / "seen").iterdir())) == 3
+
+
+SLEEPS = """
+import os, time
+from pathlib import Path
+Path({told!r}).write_text(str(os.getpid()))
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("when", ["while its ComfyUI starts", "at work"])
+def test_a_command_that_is_killed_leaves_no_comfyui_and_no_folder(
+    workflow, photos, tmp_path, monkeypatch, comfyui, when
+) -> None:
+    """Else that would keep its memory, and the next run would lack it."""
+    folder, told = comfyui(set()), tmp_path / "told"
+    program = folder / "main.py"
+    act = SLEEPS.format(told=str(told))
+    if when == "at work":
+        die = textwrap.indent(textwrap.dedent(act), "    ")
+        act = program.read_text().replace("    number = len", f"{die}    number = len")
+    program.write_text(act)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    runner = os.fork()
+    if runner == 0:
+        try:
+            run_own(workflow, photos, tmp_path / "out", folder)
+        finally:
+            os._exit(0)
+    wait_for(lambda: told.exists() and told.read_text() != "")
+    assert [*temporary.iterdir()]
+    os.kill(runner, signal.SIGKILL)
+    os.waitpid(runner, 0)
+    wait_for(lambda: not is_alive(int(told.read_text())))
+    wait_for(lambda: not [*temporary.iterdir()])
+
+
+def is_alive(number: int) -> bool:
+    """Whether a process is there that has not ended."""
+    words = ["ps", "-o", "stat=", "-p", str(number)]
+    state = subprocess.run(words, capture_output=True, text=True).stdout.strip()
+    return state != "" and not state.startswith("Z")
+
+
+def wait_for(event: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not event():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)

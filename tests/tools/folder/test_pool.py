@@ -57,7 +57,7 @@ class Hand:
             raise Stopped
         if str(task.path) in self.deadly:
             self.lives -= 1
-            after = After.RESTARTED if self.lives else After.GONE
+            after = After.LOST if self.lives else After.GONE
             return Attempt(Failure("no answer", Cause.LOST), after, "1", f"{self.name} is dead")
         return Attempt(Made({"n": str(task.path)}, (b"x" * 1000,)), After.READY, "1")
 
@@ -96,6 +96,31 @@ def test_poison_on_servers_that_stay_dead_costs_one_before_the_others_are_done()
     hands = [Hand(name, frozenset({"0000"}), lives=1, seconds=0.001) for name in "abc"]
     ended = mapped(hands, tasks(30))
     assert [isinstance(e.outcome, Made) for e in ended] == [True] * 29 + [False]
+
+
+@pytest.mark.parametrize("starts", [0, 1])
+def test_a_worker_that_does_not_come_back_holds_neither_its_picture_nor_the_end(
+    starts: int,
+) -> None:
+    """As where its machine died and Ray has no place for another one."""
+
+    class Waiting(Hand):
+        starts = 0
+
+        def start(self) -> None:
+            self.stopped.clear()
+            self.starts += 1
+            if self.starts > starts and self.stopped.wait(30):
+                raise Stopped
+
+    gone, other = Waiting("gone", frozenset({"0000"}), seconds=0.01), Hand("other", seconds=0.02)
+    pool = Pool([gone, other])
+    for _ in range(2):  # `--watch` and equal pictures come with one call after another
+        ended = list(pool.map(tasks(5), lambda step: None))
+        assert sorted(str(e.task.path) for e in ended) == [f"{n:04}" for n in range(5)]
+        assert all(isinstance(e.outcome, Made) for e in ended)
+    assert len(gone.had) == starts and gone.starts == 2 + starts
+    assert len(other.had) == 10
 
 
 def test_no_worker_left_is_an_error_that_leaves_the_rest_to_be_done() -> None:
@@ -286,12 +311,14 @@ def test_many_pictures_leave_no_results_behind_in_memory(
     def finish(self, ended) -> None:
         real(self, ended)
         if self.display.tally.done % (count // 4) == 0:
-            alive.append(sum(isinstance(each, Made) for each in gc.get_objects()))
+            alive.append(results_alive() - before)
             memory.append(tracemalloc.get_traced_memory()[0])
 
     monkeypatch.setattr(run, "executing", executing)
     monkeypatch.setattr(run.Driver, "_finish", finish)
     monkeypatch.setattr(os, "fsync", lambda number: None)
+    gc.collect()
+    before = results_alive()  # of tests before this one
     tracemalloc.start()
     try:
         words = [str(workflow), str(tmp_path / "in"), "-o", str(tmp_path / "out")]
@@ -301,6 +328,10 @@ def test_many_pictures_leave_no_results_behind_in_memory(
     assert len(memory) == 4 and max(alive) <= 6
     # A line of the manifest stays, less than half a result.
     assert (memory[-1] - memory[0]) / (count * 3 // 4) < SIZE / 2
+
+
+def results_alive() -> int:
+    return sum(isinstance(each, Made) for each in gc.get_objects())
 
 
 @pytest.mark.parametrize("lines", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
