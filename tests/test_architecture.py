@@ -48,6 +48,7 @@ TABLE = {
     "hosted": Row("own-pure own-hosted tagger host common", comfyui=True),
     "nodes": Row("nodes registry pure hosted host common", comfyui=True),
     "tools": Row("tools bare registry pure common"),
+    "checked": Row("tools bare pure hosted host common", comfyui="late"),
     "bare": Row("bare", libraries=()),
     "training": Row("training registry pure hosted host common bare", comfyui="late"),
     "drawing": Row(ANYTHING, comfyui=True),
@@ -56,11 +57,13 @@ TABLE = {
     "scripts": Row(ANYTHING, comfyui=True),
 }
 """`pure` and `hosted` are the files of a method's folder. `bare` runs on a Python with nothing
-installed: `tools/comfyui/` and `tools/package.py`, with which the set-up begins."""
+installed: `tools/comfyui/` and `tools/package.py`, with which the set-up begins. `checked` is
+`tools/check/hosted.py`, which computes in a process of its own, inside ComfyUI."""
 ALLOWED = {
     ("common/jpeg.py", "PIL"): "writes a real JPEG file; ComfyUI ships Pillow",
     ("common/lpips.py", "torchmetrics"): "optional, and its absence is a sentence",
     ("common/dists.py", "torchmetrics"): "as for LPIPS",
+    ("common/no_reference.py", "piq"): "as for LPIPS",
     ("tools/comfyui/client.py", "aiohttp"): "for progress only; without it there is none",
     ("tools/comfyui/inprocess.py", "comfy"): "is what imports ComfyUI, once somebody asks for it",
     ("tools/comfyui/facts.py", "comfy"): "asks ComfyUI what it would do, in a process of its own",
@@ -76,7 +79,7 @@ def part_of(name: str) -> str:
         return "hosted" if second in HOSTED else "pure"
     if first == "tools" and second in ("comfyui", "package"):
         return "bare"
-    return first
+    return "checked" if name == "tools.check.hosted" else first
 
 
 def wrong(module: str, imported: Import) -> str | None:

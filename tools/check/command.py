@@ -16,6 +16,7 @@ from ...common.text import printable
 from ..comfyui.find import Host, HostError, find_host, read_host
 from ..folder.errors import UsageError
 from ..weights.installed import add_place_options, folders_of, installed
+from . import hosted
 from .environment import accelerator, environment
 from .golden import run_cases
 from .report import Report, verdict, write
@@ -43,6 +44,11 @@ def check_command(options: argparse.Namespace) -> int:
     say(f"The authors' cases on {asked.get('device', device)} ...")
     half = getattr(torch, asked["unet"]) if asked else None
     report.cases = run_cases(device, half)
+    if asked and host:
+        try:
+            report.cases += hosted.ask(host.path, cpu, half)
+        except OSError as error:
+            report.problems.append(str(error))
     for case in report.cases:
         say(f"  {case.case} {case.precision}: {verdict(case, case.problem)}")
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,14 @@ HALVES = 4.0
 in another order."""
 EXPLAINED = Path(__file__).with_name("halves.json")
 """{case: {precision: the CPU's difference}}, measured once by `cpu_halves`: it takes minutes."""
+
+
+Runners = Mapping[tuple[str, str], Runner]
+
+
+def cases_of(runners: Runners) -> list[tuple[Case, Runner]]:
+    """The cases that have one of these runners."""
+    return [(case, runners[case.key]) for case in read_cases() if case.key in runners]
 
 
 @dataclass(frozen=True)
@@ -50,12 +58,12 @@ class Outcome:
 
 
 def run_cases(
-    device: torch.device, half: torch.dtype | None = None, cases: list[Case] | None = None
+    device: torch.device, half: torch.dtype | None = None, runners: Runners = RUNNERS
 ) -> list[Outcome]:
-    """Every case on `device` in float32 and, where it is one that the host runs so, in `half`."""
+    """Every case that has a runner, on `device` in float32 and, where it is one that the host runs
+    so, in `half`."""
     outcomes = []
-    for case in read_cases() if cases is None else cases:
-        runner = RUNNERS[case.key]
+    for case, runner in cases_of(runners):
         outcomes.append(_outcome(case, runner, Place(device, torch.float32)))
         if half not in (None, torch.float32) and runner.halved:
             outcomes.append(_outcome(case, runner, Place(device, half)))
@@ -84,11 +92,11 @@ def explained() -> dict[str, dict[str, float]]:
     return json.loads(EXPLAINED.read_text("utf-8"))
 
 
-def cpu_halves() -> dict[str, dict[str, float]]:
+def cpu_halves(runners: Runners = RUNNERS) -> dict[str, dict[str, float]]:
     """What half precision explains, measured anew on this CPU."""
     cpu, found = torch.device("cpu"), {}
-    for case in read_cases():
-        if (runner := RUNNERS[case.key]).halved:
+    for case, runner in cases_of(runners):
+        if runner.halved:
             places = [Place(cpu, dtype) for dtype in (torch.float16, torch.bfloat16)]
             found[case.name] = {_precision(p): _difference(case, runner, p) for p in places}
     return found

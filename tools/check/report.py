@@ -26,7 +26,7 @@ class Report:
     """What was found; empty parts were not looked at."""
 
     environment: dict[str, Any]
-    cases: Sequence[Outcome] = ()
+    cases: list[Outcome] = field(default_factory=list)
     weights: Sequence[Weights] = ()
     workflows: Sequence[Ran] = ()
     problems: list[str] = field(default_factory=list)

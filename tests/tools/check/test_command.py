@@ -104,6 +104,8 @@ def test_in_a_real_comfyui_the_workflow_without_files_runs(quick, host: Host, tm
     ran = {each["workflow"]: each for each in said["workflows"]}
     assert ran["quick_restore"]["state"] == "passed" and ran["quick_restore"]["peak"] > 0
     assert {each["state"] for each in ran.values()} == {"passed", "not run"}
+    inside = {"a/b", "diffbir/control_forward", "pasd/controlnet", "seesr/controlnet"}
+    assert {each["case"] for each in said["cases"] if each["passed"]} == inside
     asked = said["environment"]["host"]
     assert asked["type"] == "cpu" and asked["unet"] == "float32" and asked["attention"]
     text = (tmp_path / "check.md").read_text("utf-8")
