@@ -63,7 +63,7 @@ ONE_HOST = (
 OLDER_HOST = (
     "one test per mechanism and the golden cases",
     "what a server of this version answers",
-    "every template",
+    "a template for every node",
 )
 """What the host, server and browser tiers run there."""
 NO_CHROMIUM = "no Chromium found: install the package `chromium` or set CHROMIUM_PATH"

@@ -1,7 +1,11 @@
 """One test per mechanism in ComfyUI: what the oldest supported host runs beside the golden cases, the
-server tier and every template in the browser. The newest host runs everything."""
+server tier and a template for every node in the browser. The newest host runs everything."""
 
 from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
 
 MARK = "both_hosts"
 
@@ -19,6 +23,7 @@ MECHANISMS = {
     "host/exact_vae": "host/test_tiled_vae.py::test_decoding_is_the_whole_vaes",
     "host/expansion": "host/test_restore.py::test_inner_results_are_kept_and_the_outer_node_is_shown",
     "host/extra_blocks": "host/test_branch.py::test_interrupt_leaves_no_hook_and_no_features",
+    "host/finetune": "host/test_finetune.py::test_a_pasd_learns_and_is_saved_and_restores_with_what_it_learned",
     "host/folders": "host/test_pasd.py::test_the_dropdown_offers_every_release_and_no_detector",
     "host/frames": "host/test_context_windows.py::test_every_frame_keeps_its_own_picture_and_mask_and_tags",
     "host/loading": "host/test_diffbir_control.py::test_files_with_code_or_damage_are_refused",
@@ -30,6 +35,7 @@ MECHANISMS = {
     "host/restore_node": "host/test_restore.py::test_the_node_gives_the_pixels_of_its_recipe",
     "host/sample_photo": "nodes/test_sample.py::test_the_host_finds_the_sample_under_its_name_once_the_pack_is_loaded",
     "host/sampling": "host/test_sampling.py::test_every_start_is_right_for_every_latent",
+    "host/saving": "host/test_finetune.py::test_a_pasd_learns_and_is_saved_and_restores_with_what_it_learned",
     "host/schema": "nodes/test_schemas.py::test_every_node_explains_itself",
     "host/stochastic_depth": "host/test_trainable.py::test_a_dropped_branch_is_the_network_without_it",
     "host/text_window": "host/test_trainable.py::test_one_window_is_the_hosts_own_of_a_short_prompt",
@@ -37,8 +43,9 @@ MECHANISMS = {
     "host/tiled_hints": "host/test_tiled_restoration.py::test_core_controlnets_see_their_tiles",
     "host/tiled_sampling": "host/test_tiled_restoration.py::test_one_tile_is_the_untiled_run_bit_for_bit",
     "host/trainable": "host/test_trainable.py::test_published_files_are_what_the_loaders_take",
-    "host/trainable_base": "host/test_trainable.py::test_the_posterior_is_sampled_and_the_batch_may_bring_pictures",
+    "host/trainable_base": "host/test_finetune.py::test_the_base_has_what_its_loras_make_of_it_and_stays_whole",
     "host/trainable_unet": "host/test_trainable.py::test_checkpointing_changes_no_number",
+    "host/training_inputs": "host/test_finetune.py::test_a_pasd_learns_and_is_saved_and_restores_with_what_it_learned",
     "host/view": "host/test_branch.py::test_tiles_see_their_part_of_the_picture_in_any_order_of_nodes",
     "host/x0_guidance": "host/test_sampling.py::test_guidance_acts_only_in_its_part_of_the_run",
     "diffbir/attach": "host/test_diffbir_control.py::test_core_apply_with_a_vae_is_the_same_as_the_latent",
@@ -76,7 +83,9 @@ MECHANISMS = {
 WHOLE_FILES = (
     "golden/test_golden.py",
     "browser/test_compare.py",
-    "browser/test_templates.py",
+    "browser/test_templates.py::test_the_quick_one",
+    "browser/test_templates.py::test_notes",
+    "browser/test_templates.py::test_apps",
     "browser/test_workflows.py",
     "matrix/test_matrix.py",
     "server/test_blueprints.py",
@@ -90,7 +99,28 @@ WHOLE_FILES = (
 tier asks nothing of a host that differs between them."""
 
 
+TEMPLATES = "browser/test_templates.py::test_it_opens_complete_and_readable"
+"""Run there for the templates that together show every node."""
+
+
 def on_both_hosts(nodeid: str) -> bool:
     """Whether a test, as pytest names it, runs on the oldest host too."""
-    test = nodeid.removeprefix("tests/").partition("[")[0]
+    test, _, parameters = nodeid.removeprefix("tests/").partition("[")
+    if test == TEMPLATES:
+        return parameters.removesuffix("]") in templates_with_every_node()
     return test in MECHANISMS.values() or test.startswith(WHOLE_FILES)
+
+
+@functools.cache
+def templates_with_every_node() -> frozenset[str]:
+    """Few templates in which each kind of node of all templates occurs."""
+    kinds = {
+        path.stem: {node["class_type"] for node in json.loads(path.read_text("utf-8")).values()}
+        for path in sorted((Path(__file__).parents[1] / "workflows" / "api").glob("*.json"))
+    }
+    missing, chosen = set().union(*kinds.values()), set()
+    while missing:
+        most = max(kinds, key=lambda name: len(kinds[name] & missing))
+        chosen.add(most)
+        missing -= kinds[most]
+    return frozenset(chosen)

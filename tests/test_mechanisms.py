@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 
 from restoration.registry import METHODS
 from restoration.tests.imports import read_imports
-from restoration.tests.mechanisms import MECHANISMS, WHOLE_FILES, on_both_hosts
+from restoration.tests.mechanisms import (
+    MECHANISMS,
+    TEMPLATES,
+    WHOLE_FILES,
+    on_both_hosts,
+    templates_with_every_node,
+)
 
 ROOT = Path(__file__).parent.parent
 TESTS = ROOT / "tests"
@@ -41,7 +48,7 @@ def test_every_row_names_a_file_and_a_test_that_exist() -> None:
         path, _, test = name.partition("::")
         assert (TESTS / path).is_file(), f"{file}: there is no tests/{path}"
         assert test in names_in(path), f"{file}: tests/{path} has no {test}"
-    for name in WHOLE_FILES:
+    for name in (*WHOLE_FILES, TEMPLATES):
         path, _, beginning = name.partition("::")
         assert any(test.startswith(beginning) for test in names_in(path)), name
 
@@ -54,3 +61,15 @@ def test_parameters_and_the_rest_of_a_file_are_told_apart() -> None:
     assert on_both_hosts("tests/server/test_folder_run.py::test_it_starts_a_comfyui_by_itself")
     assert not on_both_hosts("tests/server/test_demo.py::test_figures_are_those_of_scikit_image")
     assert not on_both_hosts("tests/browser/test_first_hour.py::test_nodes_speak_chinese")
+
+
+def test_the_templates_of_the_oldest_host_show_every_node() -> None:
+    kinds = {
+        path.stem: {node["class_type"] for node in json.loads(path.read_text("utf-8")).values()}
+        for path in (ROOT / "workflows" / "api").glob("*.json")
+    }
+    chosen = templates_with_every_node()
+    assert set().union(*(kinds[name] for name in chosen)) == set().union(*kinds.values())
+    assert len(chosen) < len(kinds) * 2 / 3
+    run = {name for name in kinds if on_both_hosts(f"tests/{TEMPLATES}[{name}]")}
+    assert run == chosen
