@@ -78,6 +78,11 @@ _DREAMBOOTH: Values = {
     "run": {"steps": 400, "batch": 1},
     "save": {"every": 500, "export_every": 500},
 }
+_DREAMBOOTH_LORA: Values = {
+    "model": {"lora_rank": 4, "lora_alpha": 4.0},
+    "optimizer": {"lr": 1e-4},
+    "run": {"steps": 500},
+}
 
 PRESETS: dict[str, tuple[str, Values]] = {
     "pasd": ("pasd", _PASD),
@@ -125,6 +130,7 @@ PRESETS: dict[str, tuple[str, Values]] = {
     "dape": ("dape", _DAPE),
     "seesr": ("seesr", _SEESR),
     "dreambooth": ("dreambooth", _DREAMBOOTH),
+    "dreambooth_lora": ("dreambooth", _over(_DREAMBOOTH, _DREAMBOOTH_LORA)),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -57,16 +56,6 @@ class Eyes(nn.Module):
 @pytest.fixture(scope="module")
 def host(comfy) -> Any:
     return comfy
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
-    for seed in range(3):
-        values = np.random.default_rng(seed).integers(0, 256, (72, 80, 3), np.uint8)
-        Image.fromarray(values).save(folder / f"{seed}.png")
-        (folder / f"{seed}.txt").write_text("words " * seed, "utf-8")
-    return folder
 
 
 def tiny_base(unet_config: dict[str, Any]) -> Base:

@@ -1,4 +1,4 @@
-"""DreamBooth in training: the whole UNet, and the text encoder where that is asked for."""
+"""DreamBooth in training: its step, and the whole UNet, with the text encoder where that is asked for."""
 
 from __future__ import annotations
 
@@ -26,17 +26,15 @@ class DreamBoothSettings:
     snr_gamma: float | None = None
     offset_noise: bool = False
     train_text_encoder: bool = False
+    lora_rank: int = 4
+    """Of `LoRATrainable` alone."""
+    lora_alpha: float = 4.0
+    """Over the rank, what it weighs."""
 
 
-class DreamBoothTrainable(DiffusionTrainable):
+class DreamBooth(DiffusionTrainable):
     """Reads of a batch: `hq` or `mean` and `logvar`, `captions`, or `tokens` (B 77) or `text`.
-    Terms: `instance`, and `prior`, weighted."""
-
-    files: ClassVar[Mapping[str, str]] = {
-        "unet.": "unet/diffusion_pytorch_model.safetensors",
-        "text_encoder.": "text_encoder/model.safetensors",
-    }
-    expected = "a DreamBooth model"
+    Terms: `instance`, and `prior`, weighted. What trains is its subclasses' matter."""
 
     def __init__(
         self,
@@ -46,32 +44,13 @@ class DreamBoothTrainable(DiffusionTrainable):
         settings: DreamBoothSettings | None = None,
         **given: Any,
     ) -> None:
-        """unet: the base, which trains from here on. unet_config: its, in the host's words. given:
-        see `DiffusionTrainable`; to train it, `text` must be a `TextWindow`."""
+        """unet: the base. unet_config: its, in the host's words. given: see `DiffusionTrainable`; to
+        train it, `text` must be a `TextWindow`."""
         super().__init__(unet, process, **given)
         self.settings = settings or DreamBoothSettings()
         self.names = diffusers_names(unet, unet_config)
-        self.unet.requires_grad_(True)
-        if self.settings.train_text_encoder:
-            if not isinstance(self.text, TextWindow):
-                raise ValueError("To train the text encoder, the base needs one: none was given.")
-            for parameter in self.text.used().values():
-                parameter.requires_grad_(True)
-
-    def published(self) -> Published:
-        parts: Published = {"unet.": renamed(self.unet, self.names)}
-        if self.settings.train_text_encoder:
-            assert isinstance(self.text, TextWindow)
-            text = self.text.used().items()
-            parts["text_encoder."] = {f"text_model.{name}": p for name, p in text}
-        return parts
-
-    def checkpoint_state(self) -> StateDict:
-        """The trained UNet under the names of a checkpoint, to lay over the base's own file."""
-        return {
-            f"model.diffusion_model.{name}": value.detach().float().cpu().clone()
-            for name, value in self.unet.named_parameters()
-        }
+        if self.settings.train_text_encoder and not isinstance(self.text, TextWindow):
+            raise ValueError("To train the text encoder, the base needs one: none was given.")
 
     def classes(self, rows: int) -> int:
         """Pictures of the class in a batch of so many rows."""
@@ -104,3 +83,37 @@ class DreamBoothTrainable(DiffusionTrainable):
         if settings.snr_gamma is not None:
             weights = snr_weights(self.process, timesteps, settings.snr_gamma, classes)
         return dreambooth_loss(predicted, wanted, classes, settings.prior_loss_weight, weights)
+
+
+class DreamBoothTrainable(DreamBooth):
+    """The whole UNet, which trains from here on, and the text encoder."""
+
+    files: ClassVar[Mapping[str, str]] = {
+        "unet.": "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder.": "text_encoder/model.safetensors",
+    }
+    expected = "a DreamBooth model"
+
+    def __init__(self, *arguments: Any, **given: Any) -> None:
+        """See `DreamBooth`."""
+        super().__init__(*arguments, **given)
+        self.unet.requires_grad_(True)
+        if self.settings.train_text_encoder:
+            assert isinstance(self.text, TextWindow)
+            for parameter in self.text.used().values():
+                parameter.requires_grad_(True)
+
+    def published(self) -> Published:
+        parts: Published = {"unet.": renamed(self.unet, self.names)}
+        if self.settings.train_text_encoder:
+            assert isinstance(self.text, TextWindow)
+            text = self.text.used().items()
+            parts["text_encoder."] = {f"text_model.{name}": p for name, p in text}
+        return parts
+
+    def checkpoint_state(self) -> StateDict:
+        """The trained UNet under the names of a checkpoint, to lay over the base's own file."""
+        return {
+            f"model.diffusion_model.{name}": value.detach().float().cpu().clone()
+            for name, value in self.unet.named_parameters()
+        }

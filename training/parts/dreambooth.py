@@ -1,4 +1,4 @@
-"""DreamBooth: a whole Stable Diffusion model learns a subject or a style, as the base for StyleID."""
+"""DreamBooth: a Stable Diffusion model, or a LoRA for it, learns a subject or a style, for StyleID."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class Model:
     prediction: Literal["eps", "v"] = "eps"
     """What the base predicts: `v` for Stable Diffusion 2.1 at 768."""
     train_text_encoder: bool = False
+    lora_rank: int = 0
+    """0: the whole UNet trains. Else a LoRA of this rank beside its attention."""
+    lora_alpha: float = 4.0
+    """The LoRA counts alpha / rank times."""
     class_pictures: str = path()
     """Pictures of the class, made by the base from `class_prompt`; empty: no prior preservation.
     Every second picture of a batch is then one of these."""
@@ -55,6 +59,7 @@ class WithClass(Dataset):
 
 def open_part(config: Config, base: Base | None = None) -> Opened:
     """The base with its data. base: instead of the file's."""
+    from ..dreambooth.lora import LoRATrainable
     from ..dreambooth.trainable import DreamBoothSettings, DreamBoothTrainable
 
     chosen = config.model
@@ -63,12 +68,14 @@ def open_part(config: Config, base: Base | None = None) -> Opened:
         pairs = _with_class(config, pairs)
     file = "" if base else str(model_file("checkpoints", chosen.base, "model.base"))
     base = base or base_of(config)
-    if chosen.train_text_encoder and base.sizes.context_dim != CLIP_L:
+    whole = chosen.lora_rank == 0
+    if whole and chosen.train_text_encoder and base.sizes.context_dim != CLIP_L:
         raise TrainingError(
             "model.train_text_encoder needs Stable Diffusion 1.x: the checkpoints of 2.x name their "
-            "text encoder's weights otherwise, and what was trained could not be written back."
+            "text encoder's weights otherwise, and what was trained could not be written back. A "
+            "LoRA (model.lora_rank) can train it."
         )
-    part = DreamBoothTrainable(
+    part = (DreamBoothTrainable if whole else LoRATrainable)(
         base.unet,
         ForwardProcess.scaled_linear(chosen.prediction),
         base.unet_config,
@@ -78,14 +85,18 @@ def open_part(config: Config, base: Base | None = None) -> Opened:
             chosen.snr_gamma or None,
             chosen.offset_noise,
             chosen.train_text_encoder,
+            chosen.lora_rank,
+            chosen.lora_alpha,
         ),
         moments=base.moments,
         text=base.text,
     )
     begin(config, part)
     head = metadata(config, "dreambooth", prediction=chosen.prediction)
-    digests = {"base": base.digest}
-    return Opened(part, pairs, len(pairs), head, digests, publish=_checkpoint(part, file))
+    if not whole:
+        head["kind"] = "LoRA"
+    publish = _checkpoint(part, file) if whole else None
+    return Opened(part, pairs, len(pairs), head, {"base": base.digest}, publish=publish)
 
 
 def _with_class(config: Config, subject: Pairs) -> WithClass:
