@@ -55,13 +55,14 @@ class LoRATrainable(DreamBooth):
         frozen(self.unet)
         self.sites: list[str] = []
         """Published names, in the order of `adapters`."""
-        self.adapters = nn.ModuleList()
+        self._adapters: list[Adapter] = []
         for site, layer in self._targets():
             adapter = Adapter(layer, self.settings.lora_rank, self.settings.lora_alpha)
             self.sites.append(site)
-            self.adapters.append(adapter)
+            self._adapters.append(adapter)
             # For good: checkpointing runs the layers again after the forward pass is over.
             layer.register_forward_hook(_beside(adapter))
+        self.adapters = nn.ModuleList(self._adapters)
 
     def _targets(self) -> Iterator[tuple[str, nn.Module]]:
         """(published name, projection)"""
@@ -81,7 +82,7 @@ class LoRATrainable(DreamBooth):
     @torch.no_grad()
     def start(self, seed: int) -> None:
         """As published, without effect: A normal with deviation 1 / rank, B zero."""
-        for site, adapter in zip(self.sites, self.adapters, strict=True):
+        for site, adapter in zip(self.sites, self._adapters, strict=True):
             down, up = adapter.lora_down, adapter.lora_up
             draw = generator("start", seed, site)
             down.copy_(torch.randn(down.shape, generator=draw) / self.settings.lora_rank)
@@ -89,7 +90,7 @@ class LoRATrainable(DreamBooth):
 
     def published(self) -> Published:
         keys: dict[str, Tensor] = {}
-        for site, adapter in zip(self.sites, self.adapters, strict=True):
+        for site, adapter in zip(self.sites, self._adapters, strict=True):
             for name, parameter in adapter.named_parameters():
                 keys[f"{site}.{name}.weight"] = parameter
         return {"": keys}
