@@ -7,11 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .lpips import require
+from .needed import Weights, need
 
-BACKBONE = "vgg16-397923af.pth"
-"""What torchvision calls the ImageNet weights that DISTS (Ding et al. 2020) stands on; its own are in
-torchmetrics."""
+BACKBONE = Weights("https://download.pytorch.org/models/vgg16-397923af.pth", "528 MB")
+"""torchvision's VGG16, which DISTS (Ding et al. 2020) stands on; its own are in torchmetrics."""
 SMALLEST = 32
 """Pixels on a side below which VGG's last stage is one pixel wide."""
 
@@ -19,7 +18,7 @@ SMALLEST = 32
 def load_dists() -> Any:
     """The network. Nothing is fetched: raises ValueError, naming what is missing and where to put
     it."""
-    require("dists", "VGG16", BACKBONE, 528)
+    need("dists", ("torchmetrics",), (BACKBONE,))
     from torchmetrics.functional.image.dists import DISTSNetwork
 
     return DISTSNetwork().eval()
@@ -40,7 +39,7 @@ def structure_texture_distance(
     if min(height, width) - 2 * crop_border < SMALLEST:
         raise ValueError(
             f"DISTS needs pictures of at least {SMALLEST}x{SMALLEST} pixels after cropping, found "
-            f"{width}x{height} with `crop_border` {crop_border}. Or switch `dists` off."
+            f"{width}x{height} with `crop_border` {crop_border}. Or leave `dists` out."
         )
     network = network or load_dists()
     inner = (..., slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))

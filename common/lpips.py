@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-BACKBONE = "alexnet-owt-7be5be79.pth"
-"""What torchvision calls the ImageNet weights that LPIPS (Zhang et al. 2018) with AlexNet stands on."""
+from .needed import Weights, need
+
+BACKBONE = Weights("https://download.pytorch.org/models/alexnet-owt-7be5be79.pth", "233 MB")
+"""torchvision's AlexNet, which LPIPS (Zhang et al. 2018) stands on; its own are in torchmetrics."""
 SMALLEST = 32
 """Pixels that AlexNet needs on a side."""
-
-
-def require(metric: str, network: str, file: str, megabytes: int) -> None:
-    """Raises ValueError, naming what is missing and where to put it, unless a metric's package and
-    the ImageNet weights of torchvision that it stands on are on this machine. Nothing is fetched."""
-    if importlib.util.find_spec("torchmetrics") is None:
-        raise ValueError(
-            f"`{metric}` needs the package torchmetrics, which ComfyUI does not install: run "
-            f"`pip install torchmetrics` in ComfyUI's Python environment. Or switch `{metric}` off; "
-            "PSNR and SSIM need neither."
-        )
-    place = Path(torch.hub.get_dir()) / "checkpoints" / file
-    if not place.is_file():
-        raise ValueError(
-            f"`{metric}` needs torchvision's {network} weights, which are not at {place}. Put "
-            f"https://download.pytorch.org/models/{file} ({megabytes} MB) there. Or switch "
-            f"`{metric}` off; PSNR and SSIM need neither."
-        )
 
 
 def load_lpips() -> Any:
     """The AlexNet form, as the papers report it. Nothing is fetched while a graph runs: raises
     ValueError, naming what is missing and where to put it."""
-    require("lpips", "AlexNet", BACKBONE, 233)
+    need("lpips", ("torchmetrics",), (BACKBONE,))
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval()
@@ -56,8 +38,8 @@ def perceptual_distance(
     if min(height, width) - 2 * crop_border < SMALLEST:
         raise ValueError(
             f"LPIPS needs pictures of at least {SMALLEST}x{SMALLEST} pixels after cropping, found "
-            f"{width}x{height} with `crop_border` {crop_border}. Or switch `lpips` off; PSNR and SSIM "
-            "need neither."
+            f"{width}x{height} with `crop_border` {crop_border}. Or leave `lpips` out; PSNR and SSIM "
+            "need less."
         )
     network = network or load_lpips()
     inner = (..., slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))

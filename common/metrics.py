@@ -31,11 +31,12 @@ def psnr(image: Tensor, reference: Tensor, peak: float) -> Tensor:
     return decibels((image.double() - reference.double()).square().mean((1, 2, 3)), peak)
 
 
-def ssim(image: Tensor, reference: Tensor, peak: float) -> Tensor:
+def ssim(image: Tensor, reference: Tensor, peak: float, negative_structure: bool = True) -> Tensor:
     """Structural similarity (Wang et al. 2004, eq. 13), 1 for equal pictures; the mean over channels.
 
     The window is 11 x 11 Gaussian with sigma 1.5 and never reaches over the border. Arguments and
-    result as for `psnr`. Raises ValueError when the sizes differ or the window does not fit.
+    result as for `psnr`. negative_structure: False takes it for 0 where the two run against each
+    other. Raises ValueError when the sizes differ or the window does not fit.
     """
     _check_sizes(image, reference)
     height, width = image.shape[-2:]
@@ -58,7 +59,10 @@ def ssim(image: Tensor, reference: Tensor, peak: float) -> Tensor:
     my, mx = mean(y), mean(x)
     variances = mean(y * y) - my**2 + mean(x * x) - mx**2
     covariance = mean(y * x) - my * mx
-    index = (2 * my * mx + c1) * (2 * covariance + c2)
+    structure = 2 * covariance + c2
+    if not negative_structure:
+        structure = structure.clamp(min=0)
+    index = (2 * my * mx + c1) * structure
     index = index / ((my**2 + mx**2 + c1) * (variances + c2))
     return index.mean((1, 2, 3))
 
@@ -95,6 +99,22 @@ def luma_psnr(image: Tensor, reference: Tensor, crop_border: int = 0) -> Tensor:
 def luma_ssim(image: Tensor, reference: Tensor, crop_border: int = 0) -> Tensor:
     """`ssim` of the luma. Arguments, result and errors as for `luma_psnr`."""
     return ssim(*_lumas(image, reference, crop_border), PEAK)
+
+
+def papers_luma_ssim(image: Tensor, reference: Tensor, crop_border: int = 0) -> Tensor:
+    """The "SSIM (Y)" that papers print, of their toolbox (IQA-PyTorch): `luma_ssim`, but the luma is
+    rounded as MATLAB's of an 8-bit picture, and no structure is negative. Arguments, result and
+    errors as for `luma_psnr`."""
+    ours, theirs = (each.round() for each in _lumas(image, reference, crop_border))
+    return ssim(ours, theirs, PEAK, negative_structure=False)
+
+
+def cropped(pixels: Tensor, border: int) -> Tensor:
+    """B C H W without so many pixels at every side. ValueError where nothing is left."""
+    height, width = pixels.shape[-2:]
+    if min(height, width) <= 2 * border:
+        raise ValueError(f"{width}x{height} pixels have nothing left inside a border of {border}.")
+    return pixels[..., border : height - border, border : width - border]
 
 
 def _lumas(image: Tensor, reference: Tensor, crop_border: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,8 @@ from ..common.dists import structure_texture_distance
 from ..common.images import from_image, match_batch, to_image
 from ..common.jpeg import jpeg_round_trip
 from ..common.lpips import perceptual_distance
-from ..common.metrics import luma_psnr, luma_ssim
+from ..common.metrics import luma_psnr, luma_ssim, papers_luma_ssim
+from ..common.no_reference import figures_alone, load_brisque, load_clipiqa
 from ..common.resample import resize
 from ..host.schema import CheckedNode, schema
 
@@ -86,9 +87,16 @@ class RealWorldDegradation(CheckedNode):
         return io.NodeOutput(to_image(damaged, alpha), "\n".join(steps))
 
 
+_SSIM = {"scikit-image": luma_ssim, "papers": papers_luma_ssim}
+_ALONE = {"brisque": load_brisque, "clipiqa": load_clipiqa}
+"""Figures of a picture without its original."""
+
+
 def _sentence(figures: dict[str, float]) -> str:
+    titles = {"clipiqa": "CLIP-IQA"}
     return ", ".join(
-        f"{name.upper()} {value:.{2 if name == 'psnr' else 4}f}" for name, value in figures.items()
+        f"{titles.get(name, name.upper())} {value:.{2 if name in ('psnr', 'brisque') else 4}f}"
+        for name, value in figures.items()
     )
 
 
@@ -102,10 +110,20 @@ class RestorationMetrics(CheckedNode):
             display_name="Restoration Metrics",
             category="restoration/evaluate",
             description="Measures a restored picture against the clean original: PSNR and SSIM on "
-            "the luma (Y) channel as super-resolution papers report them, and LPIPS and DISTS on request.",
-            search_aliases=["psnr", "ssim", "lpips", "dists", "compare images", "quality"],
+            "the luma (Y) channel as super-resolution papers report them; on request LPIPS and DISTS, "
+            "and BRISQUE and CLIP-IQA, which look at the restored picture alone.",
+            search_aliases=[
+                "psnr",
+                "ssim",
+                "lpips",
+                "dists",
+                "brisque",
+                "clip-iqa",
+                "compare images",
+                "quality",
+            ],
             is_output_node=True,
-            advanced=("crop_border",),
+            advanced=("crop_border", "ssim_form"),
             inputs=[
                 io.Image.Input("image", tooltip="The restored picture. Alpha is ignored."),
                 io.Image.Input(
@@ -133,6 +151,30 @@ class RestorationMetrics(CheckedNode):
                     tooltip="Also measures DISTS, which forgives texture that is another but of the "
                     "same kind. Needs the package torchmetrics and torchvision's VGG16 weights.",
                 ),
+                io.Boolean.Input(
+                    "brisque",
+                    default=False,
+                    optional=True,
+                    tooltip="Also measures BRISQUE, of the restored picture alone: how far its local "
+                    "contrast is from that of photographs. Needs the package piq and its weights.",
+                ),
+                io.Boolean.Input(
+                    "clipiqa",
+                    default=False,
+                    optional=True,
+                    tooltip="Also measures CLIP-IQA, of the restored picture alone: how much nearer "
+                    "CLIP finds it to a good photo than to a bad one. Needs the package piq and its "
+                    "CLIP weights.",
+                ),
+                io.Combo.Input(
+                    "ssim_form",
+                    options=list(_SSIM),
+                    default="scikit-image",
+                    optional=True,
+                    tooltip="scikit-image: SSIM as its paper defines it. papers: as the toolbox of "
+                    "restoration papers computes it, which rounds Y and takes a negative structure for "
+                    "0; about 0.001 higher. Only figures of one form can be compared.",
+                ),
             ],
             outputs=[
                 io.Float.Output(
@@ -155,6 +197,15 @@ class RestorationMetrics(CheckedNode):
                     display_name="dists",
                     tooltip="Lower is closer, 0 for equal pictures; not a number when switched off.",
                 ),
+                io.Float.Output(
+                    display_name="brisque",
+                    tooltip="Lower is more like a photograph, about 0 to 100; not a number when "
+                    "switched off.",
+                ),
+                io.Float.Output(
+                    display_name="clipiqa",
+                    tooltip="Higher is better, 0 to 1; not a number when switched off.",
+                ),
             ],
         )
 
@@ -166,16 +217,22 @@ class RestorationMetrics(CheckedNode):
         crop_border: int,
         lpips: bool,
         dists: bool = False,
+        brisque: bool = False,
+        clipiqa: bool = False,
+        ssim_form: str = "scikit-image",
     ) -> io.NodeOutput:
         result, _ = from_image(image)
         original, _ = from_image(reference, "reference")
         original = match_batch(original, result.shape[0], "reference")
-        chosen = {"psnr": luma_psnr, "ssim": luma_ssim}
+        chosen = {"psnr": luma_psnr, "ssim": _SSIM[ssim_form]}
         if lpips:
             chosen["lpips"] = perceptual_distance
         if dists:
             chosen["dists"] = structure_texture_distance
         figures = {name: f(result, original, crop_border).tolist() for name, f in chosen.items()}
+        for name, wanted in (("brisque", brisque), ("clipiqa", clipiqa)):
+            if wanted:
+                figures[name] = figures_alone(_ALONE[name](), result, crop_border).tolist()
         means = {name: sum(values) / len(values) for name, values in figures.items()}
         rows = [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
         text = _sentence(means)
@@ -187,7 +244,7 @@ class RestorationMetrics(CheckedNode):
             means["ssim"],
             means.get("lpips", math.nan),
             text,
-            means.get("dists", math.nan),
+            *(means.get(name, math.nan) for name in ("dists", "brisque", "clipiqa")),
             ui=ui.PreviewText(text),
         )
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from restoration.common.metrics import CAP, luma, luma_psnr, luma_ssim, psnr, ssim
+from restoration.common.metrics import (
+    CAP,
+    luma,
+    luma_psnr,
+    luma_ssim,
+    papers_luma_ssim,
+    psnr,
+    ssim,
+)
 
 skimage = pytest.importorskip("skimage", reason="the figures are compared with scikit-image")
 
@@ -54,6 +62,32 @@ def test_both_equal_scikit_image(size: tuple[int, int], noise: float) -> None:
             x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
         )
         assert luma_ssim(bad, clean, crop).item() == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("crop", [0, 3])
+@pytest.mark.parametrize("contrast", [0.8, -0.5])
+def test_ssim_of_papers_is_the_formula_with_rounded_luma_and_no_negative_structure(
+    crop: int, contrast: float
+) -> None:
+    """A negative contrast makes edges run against those of the original."""
+    from scipy.signal import convolve2d
+
+    clean = picture(1, 31, 44, 0.05)
+    bad = ((clean - 0.5) * contrast + 0.5 + 0.1 * torch.randn_like(clean)).clamp(0, 1)
+    window = np.exp(-((np.arange(11) - 5) ** 2) / 4.5)
+    window = np.outer(window, window) / window.sum() ** 2
+    x, y = (np.round(y_of(each.mul(255).round() / 255, crop)) for each in (bad, clean))
+    mx, my, xx, yy, xy = (
+        convolve2d(each, window, mode="valid") for each in (x, y, x * x, y * y, x * y)
+    )
+    c1, c2 = 2.55**2, 7.65**2
+    structure = (2 * (xy - mx * my) + c2) / (xx - mx**2 + yy - my**2 + c2)
+    expected = (2 * mx * my + c1) / (mx**2 + my**2 + c1) * structure.clip(min=0)
+    found = papers_luma_ssim(bad, clean, crop).item()
+    assert found == pytest.approx(expected.mean(), abs=1e-9)
+    # Both matter: rounding always, and the other one here much more.
+    difference = found - luma_ssim(bad, clean, crop).item()
+    assert difference > 0.01 if contrast < 0 else 1e-6 < abs(difference) < 0.01
 
 
 @pytest.mark.parametrize("peak", [1, 255])

@@ -78,11 +78,11 @@ def test_figures_are_means_and_shown_for_every_picture(nodes) -> None:
     worse = images.clone()
     worse[1] = (worse[1] + 0.2 * torch.rand_like(worse[1])).clamp(0, 1)
     output = nodes.RestorationMetrics.execute(worse, images, 2, False)
-    mean_psnr, mean_ssim, lpips, text, dists = output.result
+    mean_psnr, mean_ssim, lpips, text, *others = output.result
     pair = worse.movedim(-1, 1), images.movedim(-1, 1)
     assert mean_psnr == pytest.approx(luma_psnr(*pair, 2).mean().item())
     assert mean_ssim == pytest.approx(luma_ssim(*pair, 2).mean().item())
-    assert math.isnan(lpips) and math.isnan(dists)
+    assert all(map(math.isnan, (lpips, *others)))
     lines = text.split("\n")
     assert lines[0] == "image 1: PSNR 100.00, SSIM 1.0000"
     assert lines[1].startswith("image 2: PSNR ") and "100.00" not in lines[1]
@@ -93,7 +93,7 @@ def test_figures_are_means_and_shown_for_every_picture(nodes) -> None:
 def test_one_reference_serves_a_batch_and_one_picture_has_one_line(nodes) -> None:
     images = photo(rows=3)
     execute = nodes.RestorationMetrics.execute
-    figure, _, _, text, _ = execute(images, images[:1], 0, False).result
+    figure, _, _, text, *_ = execute(images, images[:1], 0, False).result
     alone = [execute(i[None], images[:1], 0, False).result[0] for i in images]
     assert figure == pytest.approx(np.mean(alone)) and text.count("image") == 3
     assert execute(images[1:2], images[:1], 0, False).result[3].startswith("PSNR ")
@@ -119,13 +119,9 @@ def test_lpips_without_its_package_or_weights_says_what_to_get(nodes, hub, monke
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: name == "torchmetrics" or find(name)
     )
-    with pytest.raises(
-        ValueError, match=r"AlexNet weights, which are not at .*alexnet-owt-7be5be79"
-    ):
+    with pytest.raises(ValueError, match=r"weights that are not at .*alexnet-owt-7be5be79"):
         nodes.RestorationMetrics.execute(images, images, 0, True)
-    with pytest.raises(
-        ValueError, match=r"VGG16 weights, which are not at .*vgg16-397923af.*528 MB"
-    ):
+    with pytest.raises(ValueError, match=r"weights that are not at .*vgg16-397923af.*528 MB"):
         nodes.RestorationMetrics.execute(images, images, 0, False, True)
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "torchmetrics" else find(name)
@@ -144,8 +140,8 @@ def test_lpips_is_torchmetrics_with_weights_from_the_cache(nodes, hub, monkeypat
 
     from restoration.common.lpips import BACKBONE
 
-    assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url.endswith("/" + BACKBONE)
-    torch.save(torchvision.models.alexnet().state_dict(), hub / BACKBONE)
+    assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url == BACKBONE.address
+    torch.save(torchvision.models.alexnet().state_dict(), BACKBONE.place)
 
     def no_network(*_: Any, **__: Any) -> None:
         raise AssertionError("something was fetched")
@@ -155,7 +151,7 @@ def test_lpips_is_torchmetrics_with_weights_from_the_cache(nodes, hub, monkeypat
     worse = images.clone()
     worse[1] = torch.rand_like(worse[1])
     for crop in (0, 4):
-        _, _, mean, text, _ = nodes.RestorationMetrics.execute(worse, images, crop, True).result
+        _, _, mean, text, *_ = nodes.RestorationMetrics.execute(worse, images, crop, True).result
         network = LearnedPerceptualImagePatchSimilarity(net_type="alex").eval()
         pm1 = [
             2 * i[:, crop : 48 - crop, crop : 64 - crop].movedim(-1, 1) - 1 for i in (worse, images)
@@ -176,13 +172,36 @@ def test_dists_is_the_commands_and_comes_last(nodes, monkeypatch) -> None:
     images = photo(rows=2)
     worse = images.clone()
     worse[1] = 1 - worse[1]
-    *_, text, mean = nodes.RestorationMetrics.execute(worse, images, 0, False, True).result
+    *_, text, mean, _, _ = nodes.RestorationMetrics.execute(worse, images, 0, False, True).result
     expected = (worse[1] - images[1]).abs().mean().item()
     assert mean == pytest.approx(expected / 2, rel=1e-5)
     assert text.split("\n")[1].endswith(f", DISTS {expected:.4f}")
     assert (
         nodes.RestorationMetrics.execute(images, images, 0, False).result[3].startswith("image 1")
     )
+
+
+def test_figures_of_a_picture_alone_come_last_and_ssim_in_the_form_that_is_asked_for(
+    nodes, monkeypatch
+) -> None:
+    loaders = {
+        "brisque": lambda: lambda x: 100 * x.mean(),
+        "clipiqa": lambda: lambda x: x[0, 0].std(),
+    }
+    monkeypatch.setattr(nodes, "_ALONE", loaders)
+    images = photo(rows=2)
+    worse = 1 - images
+    forms = ("scikit-image", "papers")
+    old, new = (
+        nodes.RestorationMetrics.execute(worse, images, 4, False, False, True, True, form).result
+        for form in forms
+    )
+    inner = worse[:, 4:-4, 4:-4]
+    assert old[5] == pytest.approx(100 * inner.mean().item(), rel=1e-5)
+    assert old[6] == pytest.approx(inner[..., 0].std((1, 2)).mean().item(), rel=1e-5)
+    last = f"BRISQUE {100 * inner[1].mean():.2f}, CLIP-IQA {inner[1, ..., 0].std():.4f}"
+    assert old[3].split("\n")[1].endswith(last)
+    assert old[1] < 0 < new[1] and (old[0], old[5:]) == (new[0], new[5:])
 
 
 def test_invented_areas_come_as_number_heatmap_and_mask(nodes) -> None:

@@ -76,7 +76,15 @@ ADVANCED = {
         "layers",
     ),
     *("antialias", "min_side", "multiple", "fit", "tile_overlap", "tile_batch_size", "repeat"),
-    *("feather", "softness", "added_noise_level", "crop_border", "features", "lora_strength"),
+    *(
+        "feather",
+        "softness",
+        "added_noise_level",
+        "crop_border",
+        "ssim_form",
+        "features",
+        "lora_strength",
+    ),
     *("max_tags", "resize_to_input", "temperature", "vae_strength", "noise_level", "every"),
 }
 """What a beginner never turns; the front end folds it away."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .weights import Weights, need
+from ...common.needed import Weights, need
 
 INCEPTION = Weights(
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"

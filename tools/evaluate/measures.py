@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...common.dists import load_dists, structure_texture_distance
 from ...common.lpips import load_lpips, perceptual_distance
-from ...common.metrics import luma_psnr, luma_ssim
-from .alone import Alone, load_brisque, load_clipiqa
+from ...common.metrics import cropped, luma_psnr, luma_ssim, papers_luma_ssim
+from ...common.no_reference import Alone, figures_alone, load_brisque, load_clipiqa
 from .distribution import load_fid
 
 Measured = Callable[[Tensor, Tensor, int], Tensor]
@@ -74,7 +74,8 @@ def _dists() -> Measured:
 
 MEASURES: dict[str, OfPair | OfPicture | OfSet] = {
     "psnr": OfPair("PSNR (Y)", True, 2, lambda: luma_psnr),
-    "ssim": OfPair("SSIM (Y)", True, 4, lambda: luma_ssim),
+    "ssim": OfPair("SSIM (Y)", True, 4, lambda: papers_luma_ssim),
+    "ssim_skimage": OfPair("SSIM (Y) of scikit-image", True, 4, lambda: luma_ssim),
     "lpips": OfPair("LPIPS", False, 4, _lpips),
     "dists": OfPair("DISTS", False, 4, _dists),
     "fid": OfSet("FID", False, 2, load_fid),
@@ -109,24 +110,15 @@ class Measuring:
         it. crop_border: pixels left out at every side. Raises ValueError.
         """
         found: dict[str, float] = {}
-        inner = cropped(result, crop_border) if self._alone or self._gathered else result
         for name, alone in self._alone.items():
-            found[name] = alone(inner).item()
+            found[name] = figures_alone(alone, result, crop_border).item()
         if reference is not None:
             for name, measured in self._pairs.items():
                 found[name] = measured(result, reference, crop_border).item()
             for gathered in self._gathered.values():
-                gathered.add(inner, cropped(reference, crop_border))
+                gathered.add(cropped(result, crop_border), cropped(reference, crop_border))
         return {name: found[name] for name in self._names if name in found}
 
     def whole(self) -> dict[str, float]:
         """The figures that only the set has. Raises ValueError."""
         return {name: gathered.figure() for name, gathered in self._gathered.items()}
-
-
-def cropped(pixels: Tensor, border: int) -> Tensor:
-    """B 3 H W without so many pixels at every side. ValueError where nothing is left."""
-    height, width = pixels.shape[-2:]
-    if min(height, width) <= 2 * border:
-        raise ValueError(f"{width}x{height} pixels have nothing left inside a border of {border}.")
-    return pixels[..., border : height - border, border : width - border]

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from restoration.tools.evaluate import distribution, weights
+from restoration.common import needed
+from restoration.tools.evaluate import distribution
 from restoration.tools.evaluate.distribution import FrechetDistance, InceptionFeatures, load_fid
 
 pytest.importorskip("torchmetrics", reason="the extra `evaluation` is not installed")
@@ -71,7 +72,7 @@ def test_the_published_network_is_loaded_from_where_it_lies(tmp_path, monkeypatc
     from piq.feature_extractors import fid_inception
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(ValueError, match=r"6726825d\.pth \(91 MB\) there, or leave it out"):
+    with pytest.raises(ValueError, match=r"6726825d\.pth \(91 MB\) there, or leave `fid` out"):
         load_fid()
     assert distribution.INCEPTION.address == fid_inception.FID_WEIGHTS_URL
     place = distribution.INCEPTION.place
@@ -91,6 +92,9 @@ def test_the_published_network_is_loaded_from_where_it_lies(tmp_path, monkeypatc
 
 
 def test_a_missing_package_is_a_sentence(monkeypatch) -> None:
-    monkeypatch.setattr(weights.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"`fid` needs the package torchmetrics: run `pip"):
+    monkeypatch.setattr(needed.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError,
+        match=r"`fid` needs the package torchmetrics, which ComfyUI does not install: run `pip",
+    ):
         load_fid()

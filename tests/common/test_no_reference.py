@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from restoration.tools.evaluate import alone
-from restoration.tools.evaluate.alone import load_brisque, load_clipiqa
+from restoration.common import no_reference
+from restoration.common.no_reference import load_brisque, load_clipiqa
 
 pytest.importorskip("piq", reason="the extra `evaluation` is not installed")
 
@@ -172,7 +172,7 @@ def test_brisque_is_the_papers(home) -> None:
     vectors, factors = rng.normal(0, 0.7, (200, 36)), rng.normal(0, 90, 200)
     (home / "hub" / "checkpoints").mkdir(parents=True)
     published = (torch.tensor(factors)[:, None], torch.tensor(vectors))
-    torch.save(published, alone.SUPPORT_VECTORS.place)
+    torch.save(published, no_reference.SUPPORT_VECTORS.place)
 
     rgb = photo()
     luma = (rgb @ (0.299, 0.587, 0.114)).round()
@@ -193,7 +193,7 @@ def test_brisque_is_the_papers(home) -> None:
 
 def test_a_picture_of_one_color_is_a_sentence(home) -> None:
     (home / "hub" / "checkpoints").mkdir(parents=True)
-    torch.save((torch.zeros(1, 1), torch.zeros(1, 36)), alone.SUPPORT_VECTORS.place)
+    torch.save((torch.zeros(1, 1), torch.zeros(1, 36)), no_reference.SUPPORT_VECTORS.place)
     with pytest.raises(ValueError, match="BRISQUE is not defined here"):
         load_brisque()(torch.full((1, 3, 64, 64), 0.5))
 

@@ -1,4 +1,4 @@
-"""What a metric needs on this machine, looked for and named, never fetched."""
+"""What a figure needs beyond what ComfyUI installs: looked for and named, never fetched."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def need(metric: str, packages: tuple[str, ...], files: tuple[Weights, ...]) -> 
     for package in packages:
         if importlib.util.find_spec(package) is None:
             raise ValueError(
-                f"`{metric}` needs the package {package}: run `pip install {package}` in this Python "
-                "environment, or leave it out of --metrics."
+                f"`{metric}` needs the package {package}, which ComfyUI does not install: run `pip "
+                f"install {package}` in this Python environment, or leave `{metric}` out; PSNR and "
+                "SSIM need nothing."
             )
     for file in files:
         if not file.place.is_file():
             raise ValueError(
                 f"`{metric}` needs weights that are not at {file.place}. Put {file.address} "
-                f"({file.size}) there, or leave it out of --metrics."
+                f"({file.size}) there, or leave `{metric}` out; PSNR and SSIM need nothing."
             )
