@@ -20,6 +20,8 @@ def end(number):
         time.sleep(0.1)
     os.kill(number, signal.SIGKILL)
 
+if hasattr(os, "fork") and os.fork():
+    os._exit(0)
 said = sys.stdin.read().split()
 if "closed" not in said:
     for number in map(int, said):
@@ -32,7 +34,8 @@ if "closed" not in said:
         gone = 0 if there else gone + 1
         time.sleep(0.5)
 """
-"""Reads until its input is closed, which the death of the one who holds the other end does."""
+"""Reads until its input is closed, which the death of the one who holds the other end does. It is no
+child of that one: Ray kills these with a process that it ends."""
 
 
 class Guard:

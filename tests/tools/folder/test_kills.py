@@ -174,7 +174,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("when", ["while its ComfyUI starts", "at work"])
+@pytest.mark.parametrize("when", ["while its ComfyUI starts", "at work", "with its children"])
 def test_a_command_that_is_killed_leaves_no_comfyui_and_no_folder(
     workflow, photos, tmp_path, monkeypatch, comfyui, when
 ) -> None:
@@ -182,7 +182,7 @@ def test_a_command_that_is_killed_leaves_no_comfyui_and_no_folder(
     folder, told = comfyui(set()), tmp_path / "told"
     program = folder / "main.py"
     act = SLEEPS.format(told=str(told))
-    if when == "at work":
+    if when != "while its ComfyUI starts":
         die = textwrap.indent(textwrap.dedent(act), "    ")
         act = program.read_text().replace("    number = len", f"{die}    number = len")
     program.write_text(act)
@@ -197,10 +197,18 @@ def test_a_command_that_is_killed_leaves_no_comfyui_and_no_folder(
             os._exit(0)
     wait_for(lambda: told.exists() and told.read_text() != "")
     assert [*temporary.iterdir()]
-    os.kill(runner, signal.SIGKILL)
+    for number in (*(children(runner) if when == "with its children" else ()), runner):
+        os.kill(number, signal.SIGKILL)
     os.waitpid(runner, 0)
     wait_for(lambda: not is_alive(int(told.read_text())))
     wait_for(lambda: not [*temporary.iterdir()])
+
+
+def children(number: int) -> list[int]:
+    """Its own, not theirs: what Ray ends with one of its workers."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True).stdout
+    pairs = (map(int, line.split()) for line in listed.splitlines())
+    return [pid for pid, parent in pairs if parent == number]
 
 
 def is_alive(number: int) -> bool:

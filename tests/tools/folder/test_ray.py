@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import textwrap
 from pathlib import Path
 
 import pytest
 
-for package in ("ray", "psutil"):
-    pytest.importorskip(package, reason="the extra `cluster` is not installed: pip install ray")
+pytest.importorskip("psutil", reason="the processes are found by it: pip install psutil")
+if importlib.util.find_spec("ray") is None:  # not imported here, where it would read its settings
+    pytest.skip("the extra `cluster` is not installed: pip install ray", allow_module_level=True)
 
-from restoration.tests.tools.folder.cluster_runs import is_actor, watched  # noqa: E402
-from restoration.tests.tools.folder.helpers import files, photo, records  # noqa: E402
+from restoration.tests.tools.folder.cluster_runs import is_actor, watched
+from restoration.tests.tools.folder.helpers import files, photo, records
 
 pytestmark = [
     pytest.mark.slow,  # test_cluster.py has the same with a Ray that only pretends
