@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from ..common.unet import UNetSizes
 
+AUGMENTED = 200
+"""v2.1 learned with its condition noised to a timestep below this."""
+
 
 @dataclass(frozen=True)
 class ControlConfig:

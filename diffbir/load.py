@@ -7,6 +7,7 @@ from comfy import model_management as mm
 from torch import Tensor
 
 from ..host.loading import preferred_dtype, read_file
+from ..host.saving import Saved
 from .attach import DiffBIRControl
 from .config import SD21, ControlConfig
 from .keys import convert
@@ -29,3 +30,9 @@ def diffbir_control(weights: dict[str, Tensor], config: ControlConfig = SD21) ->
     )
     network.load_state_dict(weights)
     return DiffBIRControl(network.eval(), device, cast)
+
+
+def saved_diffbir(control: DiffBIRControl) -> Saved:
+    """Its file, as published. The versions have the same keys; who saves it knows which it is."""
+    said = {"restoration.method": "diffbir"}
+    return Saved("controlnet", control.control_model.state_dict(), said, "Load DiffBIR ControlNet")

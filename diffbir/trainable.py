@@ -11,8 +11,11 @@ from torch import Tensor, nn
 
 from ..common.diffusion import ForwardProcess
 from ..common.draws import Draws, Row, integers, normal
+from ..common.schedule import ZERO_SNR_SIGMA
 from ..common.start import start_weights
+from ..host.finetune import Batch, Beside, Tuning, with_latents
 from ..host.trainable import Published, frozen
+from ..host.trainable_base import check_sizes, moments_of, process_of, unet_of
 from ..host.trainable_unet import (
     LAYERS,
     Additions,
@@ -20,8 +23,10 @@ from ..host.trainable_unet import (
     run_unet,
     training_options,
 )
-from .config import SD21, ControlConfig
-from .keys import layout
+from .attach import DiffBIRControl
+from .config import AUGMENTED, SD21, ControlConfig
+from .keys import convert, layout
+from .load import diffbir_control
 from .networks import DiffBIRControlNet
 from .objective import diffbir_loss
 from .start import origins
@@ -97,3 +102,47 @@ class DiffBIRTrainable(DiffusionTrainable):
         )
         predicted = run_unet(self.unet, x, timesteps, context, Additions(residuals, middle))
         return diffbir_loss(predicted, self.process.target(z, noise, timesteps))
+
+
+TITLE = "DiffBIR"
+
+
+def tuning(control: DiffBIRControl, beside: Beside) -> Tuning:
+    """A loaded control network that learns a little more, beside a copy of the MODEL, whose
+    prediction tells the version. Raises ValueError where they do not belong together."""
+    network = control.control_model
+    config = network.config
+    model, vae = beside.needed("model", TITLE), beside.needed("vae", TITLE)
+    check_sizes(model, config.sizes, TITLE)
+    process, moments = process_of(model), moments_of(vae)
+    newest = process.prediction == "v"
+    if newest and float(process.noise[-1] / process.signal[-1]) <= ZERO_SNR_SIGMA:
+        raise ValueError(
+            "`model` predicts velocity on noise levels that end before pure noise, and DiffBIR 2.1 "
+            "was trained to pure noise: put DiffBIR Model Sampling before `model`."
+        )
+    part = DiffBIRTrainable(unet_of(model), process, config, None, AUGMENTED if newest else 0)
+    part.load_published({part.files[""]: network.state_dict()})
+    assert beside.cleaner is not None
+    cleaner = frozen(beside.cleaner())
+    latents = with_latents(moments)
+
+    @torch.no_grad()
+    def complete(batch: Batch) -> Batch:
+        mode, _ = moments(cleaner(batch["lq"]) * 2 - 1)
+        return latents(batch) | {"condition": part.scale_factor * mode}
+
+    def result() -> DiffBIRControl:
+        (weights,) = part.published_state().values()
+        return diffbir_control(convert(weights, config=config), config)
+
+    return Tuning(
+        TITLE,
+        part,
+        result,
+        "diffbir_v2.1" if newest else "diffbir_v2",
+        text_width=config.context_dim,
+        complete=complete,
+        beside=[vae.patcher],
+        own=[cleaner],
+    )

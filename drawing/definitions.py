@@ -23,6 +23,7 @@ CORE_EXTRAS = (
     "nodes_morphology.py",
     "nodes_preview_any.py",
     "nodes_clip_sdxl.py",
+    "nodes_train.py",
 )
 
 

@@ -295,6 +295,23 @@ NOTES = {
         "“加载 DAPE（标签器）”（Load DAPE）的 LoRA 强度 `lora_strength` 为 0 时，就是原始的 RAM：比较一下它对"
         "同一张照片怎么说。\n"
     ),
+    "finetune_pasd": (
+        "# 用自己的图像微调 PASD\n\nPASD 的 light 网络从您自己的干净图像里再学一点：胶片扫描、漫画、显微照片。图像会被随机"
+        "损坏，网络学着还原。最后保存网络，并画出损失。需要较大的显卡：9.6 GB，外加激活值。\n"
+        "在“加载图像”（Load Image）里选择一张清晰的图像，按**运行**（Run）。一张只说明它能运行；要学到东西，请接一个能加载整个文件夹的节点，至少十几张。\n\n"
+        + files_note(
+            "finetune_pasd",
+            SD15.name,
+            *_networks("pasd_light/checkpoint-120000"),
+            more=PASD_FOLDERS,
+        )
+        + DIALS
+        + "- 步数 `steps`，“微调修复网络”（Fine-Tune Restoration）：200。越多越像您的图像，也忘得越多。\n"
+        "- 学习率 `learning_rate`，“微调修复网络”：0.00005，作者的设置。损失不下降就调低。\n"
+        "- 退化方式 `degradation`，“微调修复网络”：用哪一家的退化；也可把退化图像接到 `lq_images`。\n\n"
+        "然后按 **R**，在别的工作流的“加载 PASD”（Load PASD）里，UNet 名称 `unet_name` 选新文件，ControlNet 名称 "
+        "`control_net_name` 选 `the same file`。\n"
+    ),
     "seesr_all_nodes": opened("SeeSR"),
     "styleid_transfer": (
         "# StyleID：用一幅画的风格来画照片\n\n不需要训练：两张图都倒着运行到噪波，回来的路上，内容提问，风格回答。"

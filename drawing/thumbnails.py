@@ -185,6 +185,10 @@ CARDS = {
         "SeeSR", "Tag a degraded photo", "DAPE > tags > prompt",
         lambda: damaged(photo("camera"), seed=3),
     ),
+    "finetune_pasd": Card(
+        "PASD light", "Fine-tune on your pictures", "damage > learn > save",
+        lambda: beside(photo("coffee", CUP), damaged(photo("coffee", CUP), "pasd", 7)),
+    ),
     "diffbir_v2_all_nodes": Card(
         "DiffBIR v2", "All nodes", "what Restore with DiffBIR is made of",
         lambda: damaged(photo("chelsea", CAT), seed=21),

@@ -180,9 +180,12 @@ class _Validation:
     def __get__(self, instance: object, owner: type[CheckedNode]) -> MethodType:
         def validate_inputs(cls: type[CheckedNode], *args: Any, **kwargs: Any) -> bool | str:
             values = signature.bind_partial(cls, *args, **kwargs).arguments
+            schema = cls.define_schema()
+            if schema.is_input_list:  # each a constant or None, alone in a list or tuple
+                values = {name: v[0] for name, v in values.items() if isinstance(v, list | tuple)}
             given = {name: value for name, value in values.items() if value is not None}
             try:
-                for part in cls.define_schema().inputs:
+                for part in schema.inputs:
                     if part.id in given:
                         check_value(part, given[part.id])
                 _check_together(cls, given)
@@ -214,12 +217,28 @@ class CheckedNode(io.ComfyNode):
     """To be overridden where inputs must fit each other: takes these by name, when all of them are
     known, and raises ValueError."""
 
+    lists: ClassVar[Collection[str]] = ()
+    """Of a node with `is_input_list`, which the host gives a list for every input: those that it
+    takes so. Of the others it gets the one value."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         execute = vars(cls).get("execute")
         # The host runs clones of a class, whose `execute` is wrapped already.
         if execute is not None and not hasattr(execute.__func__, "__wrapped__"):
             cls.execute = classmethod(_checking(execute.__func__))  # pyright: ignore
+
+
+def _only(key: str, values: Any) -> Any:
+    """The value of an input that is no list to the node, from the list that the host gives."""
+    if not isinstance(values, list):
+        return values
+    if len(values) != 1:
+        raise ValueError(
+            f"`{key}` comes as a list of {len(values)} values; it takes one. Connect a node that "
+            "gives one, or pick one out of the list."
+        )
+    return values[0]
 
 
 def _check_together(cls: type[CheckedNode], values: Mapping[str, Any]) -> None:
@@ -241,6 +260,9 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
         parts, name = schema.inputs, schema.display_name or schema.node_id
         try:
             values = given.arguments if every is None else given.arguments.setdefault(every, {})
+            if schema.is_input_list:
+                for key in values.keys() - set(cls.lists):
+                    values[key] = _only(key, values[key])
             for part in parts:  # None through a link is as nothing connected
                 if part.optional and values.get(part.id, part) is None:
                     del values[part.id]
@@ -248,7 +270,8 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
             for part in parts:
                 value = values.get(part.id)
                 if not (isinstance(part, FileInput) and isinstance(value, str)):
-                    check_value(part, value)
+                    for each in value if part.id in cls.lists and value else [value]:
+                        check_value(part, each)
             _check_together(cls, values)
             # Building a network draws its first weights, even when a file's replace them next.
             with torch.random.fork_rng(devices=[]), running(name):

@@ -6,9 +6,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import comfy.lora
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_sampling import V_PREDICTION
 from torch import Tensor, nn
 
+from ..common.diffusion import ForwardProcess
 from ..common.unet import UNetSizes
+from .sampling import training_table
+from .trainable import frozen
+from .trainable_unet import build_unet
+
+PREFIX = "diffusion_model."
+LATENT_CHANNELS = 4
 
 
 def sizes_of(unet_config: Mapping[str, Any]) -> UNetSizes:
@@ -31,6 +42,30 @@ def sizes_of(unet_config: Mapping[str, Any]) -> UNetSizes:
     )
 
 
+def check_sizes(model: Any, wanted: UNetSizes, title: str) -> None:
+    """ValueError unless a MODEL's UNet is of the sizes that a network was trained beside. title: of
+    that network."""
+    try:
+        found = sizes_of(model.model.model_config.unet_config)
+    except (KeyError, IndexError, TypeError):  # no UNet
+        found = None
+    kinds = [
+        None if each is None else (each.context_dim, each.channels) for each in (found, wanted)
+    ]
+    if kinds[0] != kinds[1]:
+        described = "" if found is None else f" ({_described(found)})"
+        raise ValueError(
+            f"`model` is a {type(model.model).__name__}{described}, and this {title} was trained "
+            f"beside another base ({_described(wanted)}): connect the checkpoint that it restores "
+            "with."
+        )
+
+
+def _described(sizes: UNetSizes) -> str:
+    channels = ", ".join(map(str, sizes.channels))
+    return f"text features {sizes.context_dim} wide, channels {channels}"
+
+
 class Moments(nn.Module):
     """The VAE's posterior: the host's own call gives its mode alone."""
 
@@ -43,3 +78,39 @@ class Moments(nn.Module):
         found = self.quant_conv(self.encoder(pixels.to(self.quant_conv.weight.dtype)))
         mean, logvar = found.float().chunk(2, 1)
         return mean, logvar
+
+
+def unet_of(model: Any) -> UNetModel:
+    """A copy of a MODEL's UNet for training: float32, on the CPU, frozen, with what LoRAs and other
+    patches of weights make of it. The MODEL stays as it is, wherever its weights lie."""
+    config = model.model.model_config.unet_config
+    unet = build_unet({k: v for k, v in config.items() if k not in ("dtype", "device")}, "cpu")
+    weights = {}
+    for key, ((own, convert), *patches) in model.get_key_patches(PREFIX).items():
+        weight = convert(own.to("cpu", torch.float32, copy=True), inplace=True)
+        weights[key.removeprefix(PREFIX)] = comfy.lora.calculate_weight(patches, weight, key)
+    unet.load_state_dict(weights)
+    return frozen(unet)
+
+
+def process_of(model: Any) -> ForwardProcess:
+    """How a MODEL's timesteps mix picture and noise, and what it predicts. Raises ValueError for a
+    schedule that is not Stable Diffusion's."""
+    sampling = model.get_model_object("model_sampling")
+    sigmas = training_table(sampling).double()
+    signal = (1 + sigmas**2).rsqrt()
+    prediction = "v" if isinstance(sampling, V_PREDICTION) else "eps"
+    return ForwardProcess(signal.float(), (sigmas * signal).float(), prediction)
+
+
+def moments_of(vae: Any) -> Moments:
+    """The posterior of a VAE, which keeps its networks. Raises ValueError for one that has none of
+    four channels."""
+    network = vae.first_stage_model
+    if not hasattr(network, "quant_conv") or vae.latent_channels != LATENT_CHANNELS:
+        raise ValueError(
+            f"`vae` is a {type(network).__name__} with {vae.latent_channels} latent channels; "
+            "training draws from the posterior of Stable Diffusion 1's and 2's VAE. Connect the VAE "
+            "of the checkpoint."
+        )
+    return Moments(network)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from ..common.hint_encoder import HintEncoder, hint_encoder_config
-from ..common.state_dict import check_layout
+from ..common.state_dict import (
+    CONTROL_PREFIX,
+    UNET_PREFIX,
+    StateDict,
+    check_layout,
+    with_prefix,
+)
 from ..host.control_encoder import ControlEncoder, control_weights
+from ..host.folders import KIND, SAME_FILE
 from ..host.loading import layers_for, placed, read_pair
+from ..host.saving import Saved
 from .config import PASDConfig
 from .keys import (
     ADVICE,
@@ -18,6 +26,8 @@ from .keys import (
     config_from,
     control_layout,
     control_part,
+    layer_prefix,
+    pixel_layers,
 )
 from .networks import PASDModel, pixel_attention
 
@@ -62,3 +72,30 @@ def pasd_model(
         placed(branch, control_weights(controlled, config.unet_config())),
         placed(attention, attention_weights(variant, config, added)),
     )
+
+
+def published(pasd: PASDModel) -> tuple[StateDict, StateDict]:
+    """What `pasd_model` takes: (what PASD adds to the UNet, its control network), under their
+    published keys."""
+    config = pasd.config
+    encoder, control, attention = (
+        patcher.model_state_dict() for patcher in (pasd.encoder, pasd.control, pasd.attention)
+    )
+    added = {
+        f"{layer_prefix(pasd.variant, layer)}{key}": value
+        for layer in pixel_layers(pasd.variant, config)
+        for key, value in with_prefix(attention, f"{layer.index}.").items()
+    }
+    published = {f"{ENCODER_PREFIX}{key}": value for key, value in encoder.items()}
+    keys = {key: key for key in control_layout(config, encoder) if key not in published}
+    names = control_weights(keys, config.unet_config())
+    return added, published | {key: control[name] for name, key in names.items()}
+
+
+def saved_pasd(pasd: PASDModel) -> Saved:
+    """Both in one file, as `load_pasd` reads it."""
+    added, control = published(pasd)
+    parts = {UNET_PREFIX: added, CONTROL_PREFIX: control}
+    weights = {f"{prefix}{k}": v for prefix, part in parts.items() for k, v in part.items()}
+    said = {"restoration.method": "pasd", "restoration.version": pasd.variant}
+    return Saved(KIND, weights, said, f"Load PASD: as unet_name, with {SAME_FILE}")

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from ..common.diffusion import ForwardProcess
 from ..common.draws import Draws
-from ..common.hint_encoder import WIDTHS, HintEncoder
+from ..common.hint_encoder import WIDTHS, HintEncoder, hint_encoder_config
 from ..common.start import start_weights
 from ..common.unet_layout import diffusers_controlnet
 from ..host.control_encoder import ControlEncoder, control_weights
+from ..host.finetune import Beside, Tuning, with_latents
 from ..host.trainable import TWO_FOLDERS, Published, inverse, renamed
+from ..host.trainable_base import moments_of, process_of, unet_of
 from ..host.trainable_unet import (
     LAYERS,
     Additions,
@@ -23,7 +25,7 @@ from ..host.trainable_unet import (
     run_unet,
     training_options,
 )
-from .attach import PixelContext, light_patches
+from .attach import PixelContext, check_base, checked, light_patches
 from .config import PASDConfig, Variant
 from .keys import (
     ENCODER_PREFIX,
@@ -32,7 +34,8 @@ from .keys import (
     layer_prefix,
     pixel_layers,
 )
-from .networks import pixel_attention, pixel_blocks
+from .load import pasd_model, published
+from .networks import PASDModel, pixel_attention, pixel_blocks
 from .objective import pasd_loss
 from .start import origins
 
@@ -118,6 +121,48 @@ class PASDTrainable(DiffusionTrainable):
             return contexts.get(index) if place == "output" else None
 
         return Additions(residuals, middle, patches=light_patches(find, "pasd_light.stream"))
+
+
+TITLE = "PASD"
+
+
+def tuning(pasd: object, beside: Beside) -> Tuning:
+    """A loaded PASD that learns a little more, beside a copy of the MODEL. Raises ValueError where
+    the two do not belong together, or PASD has no training here."""
+    pasd = checked(pasd)
+    if pasd.config.adm_channels is not None:
+        raise ValueError(
+            "`network` is PASD-SDXL, whose training was not published and is not in this pack. "
+            "Fine-tune pasd or pasd_light, with a Stable Diffusion 1.x checkpoint."
+        )
+    if not pasd.encoder.model.has_heads:
+        raise ValueError(
+            "`network` is a PASD without toRGB heads, by which its image encoder learns to clean. "
+            "Load a release as it was published."
+        )
+    model, vae = beside.needed("model", TITLE), beside.needed("vae", TITLE)
+    check_base(model, pasd.config)
+    moments = moments_of(vae)
+    added, control = published(pasd)
+    rrdb = hint_encoder_config(pasd.encoder.model_state_dict())["rrdb"]
+    part = PASDTrainable(unet_of(model), process_of(model), pasd.config, pasd.variant, rrdb)
+    part.load_published({part.files["unet."]: added, part.files["controlnet."]: control})
+
+    def result() -> PASDModel:
+        files = part.published_state()
+        both = files[part.files["unet."]], files[part.files["controlnet."]]
+        return pasd_model(*both, config=pasd.config)
+
+    return Tuning(
+        TITLE,
+        part,
+        result,
+        "pasd_exact",
+        clip=1.0,
+        text_width=pasd.config.context_dim,
+        complete=with_latents(moments),
+        beside=[vae.patcher],
+    )
 
 
 def _depths(variant: Variant, config: PASDConfig) -> dict[str, Any]:

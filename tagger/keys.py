@@ -94,6 +94,15 @@ def dape_pairs(
     return {f"{b}weight": (needed[f"{b}lora_A"], needed[f"{b}lora_B"]) for b in bases}
 
 
+def dape_file(pairs: Mapping[str, tuple[Tensor, Tensor]], strength: float) -> StateDict:
+    """The published form of DAPE's pairs, `strength` times: what `dape_pairs` reads."""
+    found: StateDict = {}
+    for key, (down, up) in pairs.items():
+        base = key.removesuffix("weight")
+        found |= {f"{base}lora_A": down.float(), f"{base}lora_B": strength * up.float()}
+    return found
+
+
 def _is_target(key: str) -> bool:
     return key.endswith(
         (".qkv.weight", "crossattention.self.query.weight", "crossattention.self.key.weight")

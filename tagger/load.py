@@ -18,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 
 from ..common.prompts import caption_text, class_text, objects_text
-from ..common.state_dict import CheckpointError, check_layout, unwrapped
+from ..common.state_dict import CheckpointError, StateDict, check_layout, unwrapped
 from ..host.folders import (
     KIND,
     find_below,
@@ -27,8 +27,9 @@ from ..host.folders import (
     restoration_folder,
 )
 from ..host.loading import managed, model_files, read_file
+from ..host.saving import Saved
 from .config import CAPTIONER_URL, CLASSIFIER_URL, DETECTOR_URL, RAM, TaggerConfig
-from .keys import dape_pairs, merge_dape, ram_weights
+from .keys import dape_file, dape_pairs, merge_dape, ram_weights
 from .ram import Tagger, tagger_input
 from .tags import TagList, read_tag_list
 
@@ -43,6 +44,8 @@ class DapeModel:
     patcher: Any
     tags: TagList
     config: TaggerConfig
+    lora: StateDict | None = None
+    """What of DAPE is merged into the network, its strength in B; None: the network is plain RAM."""
 
     @property
     def network(self) -> Tagger:
@@ -76,11 +79,25 @@ def build_tagger(
     dtype, offload = torch.float32, mm.unet_offload_device()
     layout = Tagger(config, device="meta").state_dict()
     weights = ram_weights(ram, {key: tuple(v.shape) for key, v in layout.items()}, ram_name)
+    merged = None
     if lora is not None:
-        weights = merge_dape(weights, dape_pairs(lora, weights, dape_name), lora_strength)
+        pairs = dape_pairs(lora, weights, dape_name)
+        weights = merge_dape(weights, pairs, lora_strength)
+        merged = dape_file(pairs, lora_strength)
     network = Tagger(config, comfy.ops.pick_operations(dtype, dtype), dtype=dtype, device=offload)
     network.load_state_dict(weights)
-    return DapeModel(managed(network), tags, config)
+    return DapeModel(managed(network), tags, config, merged)
+
+
+def saved_dape(model: DapeModel) -> Saved:
+    """The LoRA as its file. Raises ValueError where there is none."""
+    if model.lora is None:
+        raise ValueError(
+            "`network` is plain RAM, which has learned nothing: there is no DAPE to save. Fine-tune "
+            "it first, or choose a DAPE in Load DAPE."
+        )
+    said = {"restoration.method": "seesr", "restoration.version": "DAPE"}
+    return Saved(KIND, model.lora, said, "Load DAPE: as dape_name")
 
 
 NONE = "none"

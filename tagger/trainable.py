@@ -13,11 +13,13 @@ from ..common.draws import Draws, Row
 from ..common.start import start_weights
 from ..common.state_dict import StateDict
 from ..host.extra_blocks import after, beside
+from ..host.finetune import Beside, Tuning
 from ..host.stochastic_depth import Dropped, branches, draw_kept, regularized, scaled_mask
 from ..host.trainable import Published, Trainable, frozen
 from ..host.trainable_unet import LAYERS
 from .config import RAM, TaggerConfig
-from .keys import LORA_RANK, LORA_SCALE, dape_layout
+from .keys import LORA_RANK, LORA_SCALE, dape_layout, dape_pairs, merge_dape
+from .load import DapeModel, build_tagger
 from .objective import dape_loss
 from .ram import Tagger, tagger_input
 from .start import origins
@@ -114,6 +116,28 @@ class DAPETrainable(Trainable):
             embeds = self.tagger.embed(tagger_input(batch["lq"], size))
             logits = self.tagger.logits(embeds, kept)
         return dape_loss(embeds, logits, wanted, wanted_logits)
+
+
+TITLE = "DAPE"
+
+
+def tuning(model: DapeModel, beside: Beside) -> Tuning:
+    """A loaded tagger whose DAPE learns a little more, or anew where it is plain RAM, beside the plain
+    RAM that it has been merged into."""
+    weights = {key: value.cpu() for key, value in model.network.state_dict().items()}
+    if model.lora is not None:
+        weights = merge_dape(weights, dape_pairs(model.lora, weights), -1.0)
+    part = DAPETrainable(weights, model.config)
+    if model.lora is None:
+        part.start(beside.seed)
+    else:
+        part.load_published({part.files[""]: model.lora})
+
+    def result() -> DapeModel:
+        (lora,) = part.published_state().values()
+        return build_tagger(weights, model.tags, lora, 1.0, model.config)
+
+    return Tuning(TITLE, part, result, "seesr", weight_decay=0.0)
 
 
 def _dropouts(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-CATEGORIES = {"guidance": "引导", "sampling": "采样"}
+CATEGORIES = {"guidance": "引导", "sampling": "采样", "training": "训练"}
 """Parts of our categories that core has too: its translation serves everybody and stays."""
 
 NODES = {
@@ -28,6 +28,7 @@ NODES = {
     "KSamplerSelect": "K采样器选择",
     "LoadImage": "加载图像",
     "LoraLoader": "加载LoRA",
+    "LossGraphNode": "绘制损失图",
     "ModelMergeSimple": "模型融合（简易）",
     "ModelSamplingDiscrete": "采样算法（离散）",
     "PreviewAny": "预览任意",

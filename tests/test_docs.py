@@ -40,6 +40,7 @@ WORKFLOWS = {
     "styleid_*": "styleid",
     "restore_then_style": "styleid",
     "ddnm_*": "styleid",
+    "finetune_*": "pasd",
 }
 """Shipped workflows, by their names for programs -> the page that tells about them by title."""
 
@@ -175,12 +176,13 @@ def test_no_page_names_a_workflow_by_a_file_that_is_gone() -> None:
 
 
 NODE = re.compile(
-    r"\b(?:Load|Apply|Prepare|Finish|Remove|Tag|Crop|Paste|Degrade|Tiled|Restoration|LR|Latent|DDIM|"
-    r"DDNM|Wavelet|AdaIN|Fidelity)(?: (?:Like|The|[A-Z][A-Za-z]+(?:-[A-Z]+)?))+"
+    r"\b(?:Save Restoration|Load|Apply|Prepare|Finish|Remove|Tag|Crop|Paste|Degrade|Tiled|"
+    r"Restoration|LR|Latent|DDIM|DDNM|Wavelet|AdaIN|Fidelity)(?: (?:Like|The|[A-Z][A-Za-z]+(?:-[A-Z]+)?))+"
 )
 """What is written like a node of ours or a loader of core."""
 OTHERS = (
     "Load Image", "Load Checkpoint", "Load Upscale Model", "Load ControlNet Model", "Load VAE",
+    "Load LoRA",
 )  # fmt: skip
 """Nodes of core that pages name."""
 

@@ -69,6 +69,8 @@ IN_GRAPH = {
     "KnownDegradation": "luma_color",
     "ZeroShotSampler": "repaint_inpaint",
     "TimeTravelSampler": "repaint_inpaint",
+    "RestorationFineTune": "finetune_pasd",
+    "RestorationNetworkSave": "finetune_pasd",
     "RestoreWithDiffBIR": "diffbir_v2_upscale",
     "RestoreFacesWithDiffBIR": "diffbir_face",
     "RestoreWithPASD": "pasd_upscale",

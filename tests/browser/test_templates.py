@@ -21,6 +21,7 @@ from restoration.tests.browser.test_workflows import (
     WARNINGS,
     without_titles,
 )
+from restoration.tests.workflows.test_workflows import WITHOUT_PICTURE
 
 pytestmark = pytest.mark.browser
 
@@ -131,7 +132,7 @@ def test_it_opens_complete_and_readable(window: Window, name: str, screenshots: 
     window.open(SHIPPED[name])
     page.wait_for_timeout(SETTLED)
     page.screenshot(path=screenshots / f"{name}.png")
-    simple = page.evaluate("() => app.graph.nodes.length") <= 12 and name != "tag_and_prompt"
+    simple = page.evaluate("() => app.graph.nodes.length") <= 12 and name not in WITHOUT_PICTURE
     assert window.is_app == (window.newest and simple)
     if window.is_app:
         words = labels(SHIPPED[name])

@@ -20,6 +20,7 @@ from restoration.tests.host import onestep_networks, pasd_networks, seesr_networ
 from restoration.tests.host.networks import (
     SMALL,
     conditioning,
+    executed,
     ldm_unet_config,
     sample,
     seeded_input,
@@ -32,6 +33,7 @@ HEIGHT, WIDTH = 8, 12
 REFUSALS = (ValueError, FileNotFoundError)
 COSTLY = ("steps", "repeat", "count", "levels", "multiple", "tile", "side", "upscale", "size")
 """Numbers whose upper end is time or memory, not a rule: drawn near their lower end."""
+MOST_STEPS = 50
 
 
 def image(rows: int = 1) -> Tensor:
@@ -72,6 +74,7 @@ VALID: dict[str, Callable[[], Any]] = {
     "SEESR_MODEL": seesr_networks.networks,
     "ONESTEP_MODEL": lambda: onestep_networks.onestep_model("pisasr"),
     "DAPE_MODEL": seesr_networks.tiny_tagger,
+    "PASD_MODEL,CONTROL_NET,DAPE_MODEL": seesr_networks.tiny_tagger,
     "TAG_EMBEDS": seesr_networks.tag_embeds,
     "RESTORE_INFO": restore_info,
 }
@@ -145,7 +148,8 @@ def number(part: Any, rng: random.Random) -> Any:
     low = 0 if part.min is None else part.min
     high = 10 if part.max is None else part.max
     near = any(word in part.id for word in COSTLY)
-    inside = [low, part.default, min(high, low + 1)]
+    default = min(part.default, MOST_STEPS) if "steps" in part.id else part.default
+    inside = [low, default, min(high, low + 1)]
     if not near:
         inside += [high, low + (high - low) * rng.random()]
     if isinstance(part.default, int):
@@ -185,6 +189,10 @@ def is_widget(part: Any) -> bool:
     return part.io_type in kinds and not part.as_dict().get("forceInput")
 
 
+WRITES = ("RestorationNetworkSave",)
+"""Nodes that put files into the models' folders, which are the user's."""
+
+
 class NodeInputs(Campaign):
     """`execute` as the host calls it, with one or two inputs drawn; and a step with what comes out."""
 
@@ -206,7 +214,8 @@ class NodeInputs(Campaign):
             ]
             # Its choices are files that are not here: the campaign of the loaders has them.
             missing += [p.id for p in schema.inputs if p.io_type == "COMBO" and not p.options]
-            (self.left_out if missing else self.nodes).append(node)
+            left_out = missing or schema.node_id in WRITES
+            (self.left_out if left_out else self.nodes).append(node)
         self.left_out = [node.define_schema().node_id for node in self.left_out]
 
     def inputs(self, node: Any) -> dict[str, Any]:
@@ -228,6 +237,8 @@ class NodeInputs(Campaign):
             case "OSEDiffApply":
                 given["model"] = self.seesr_base
                 given["onestep_model"] = self.osediff
+            case "RestorationFineTune":
+                given["crop_size"] = 64
             case "OneStepSigmas":
                 given["model"] = self.one_step
             case "StyleIDInvert":
@@ -243,7 +254,7 @@ class NodeInputs(Campaign):
         for node in self.nodes:
             try:
                 with torch.inference_mode():
-                    node.execute(**self.inputs(node))
+                    executed(node, **self.inputs(node))
             except FileNotFoundError:
                 without.append(node.define_schema().node_id)
         return without
@@ -285,7 +296,7 @@ class NodeInputs(Campaign):
         state = torch.get_rng_state()
         try:
             with torch.inference_mode():
-                found = node.execute(**given).result or ()
+                found = executed(node, **given) or ()
                 for value in found:
                     self.use(value)
         except REFUSALS as error:

@@ -162,9 +162,8 @@ def check_gradients(case: GoldenCase, i: int, parameters: dict[str, Tensor]) -> 
         )
 
 
-@golden("training", "PASD training step, pasd", "PASD training step, pasd_light", needs_host=True)
-def pasd_steps(case: GoldenCase, get) -> None:
-    get("comfy")
+def pasd_part(case: GoldenCase) -> Any:
+    """The trained part of a PASD case, with its weights."""
     from restoration.pasd.trainable import PASDTrainable
 
     config, weights = case.config, start_state(case)
@@ -179,6 +178,13 @@ def pasd_steps(case: GoldenCase, get) -> None:
         scale_factor=config["scaling_factor"],
     )
     load(part, weights)
+    return part
+
+
+@golden("training", "PASD training step, pasd", "PASD training step, pasd_light", needs_host=True)
+def pasd_steps(case: GoldenCase, get) -> None:
+    get("comfy")
+    part = pasd_part(case)
 
     def terms(found: dict[str, Tensor]) -> list[Tensor]:
         return [value for name, value in found.items() if name != "color"]

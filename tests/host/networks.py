@@ -177,6 +177,13 @@ def strip_prefix(weights: StateDict, prefix: str) -> StateDict:
     return {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
 
 
+def executed(node: Any, **values: Any) -> Any:
+    """A node's outputs, called as the host calls it: one with `is_input_list` gets lists."""
+    if node.define_schema().is_input_list:
+        values = {name: [value] for name, value in values.items()}
+    return node.execute(**values).result
+
+
 def sigmas_of(patcher: Any, timesteps: Tensor) -> Tensor:
     """The noise levels of integer timesteps, in the host's scale."""
     return patcher.get_model_object("model_sampling").sigmas[timesteps.long()]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from restoration.common.images import from_mask
 from restoration.common.latents import from_latent
+from restoration.tests.host.networks import executed
 
 pytestmark = pytest.mark.host
 
@@ -102,7 +103,8 @@ def complaints(node: Any, linked: set[str] = frozenset(), **values: Any) -> str:
             prompt[kind] = {"class_type": f"Source {kind}", "inputs": {}}
             inputs[part.id] = [kind, 0]
     prompt[OUR] = {"class_type": node.define_schema().node_id, "inputs": inputs}
-    prompt[SINK] = {"class_type": SINK, "inputs": {"any": [OUR, 0]}}
+    if node.define_schema().outputs:  # else it is an end by itself
+        prompt[SINK] = {"class_type": SINK, "inputs": {"any": [OUR, 0]}}
     valid, error, _, problems = asyncio.run(execution.validate_prompt("0", prompt, None))
     assert valid == (not problems), error
     reasons = [reason for found in problems.values() for reason in found["errors"]]
@@ -169,7 +171,7 @@ def called(node: Any, **values: Any) -> Any:
             return usual(part)
         return torch.rand(1, 32, 32, 3) if part.get_io_type() == "IMAGE" else MagicMock()
 
-    return node.execute(**{**{part.id: value(part) for part in parts(node)}, **values})
+    return executed(node, **{**{part.id: value(part) for part in parts(node)}, **values})
 
 
 def sentence(node: Any, **values: Any) -> str:
@@ -229,8 +231,10 @@ def test_texts_switches_and_objects_of_the_host_are_told_from_other_values(ours)
 # -- tensors ---------------------------------------------------------------------------------------
 
 IMAGE, MASK, LATENT = "IMAGE", "MASK", "LATENT"
+NETWORK = "PASD_MODEL,CONTROL_NET,DAPE_MODEL"
+"""What can be trained."""
 SIDE = 32
-
+LEARNING = {"steps": 2, "crop_size": 64}
 MORE: dict[tuple[str, str], dict[str, Any]] = {
     ("LatentImageGuidance", "image"): {"loss": "rgb_mse", "vae": "VAE"},
     ("LatentImageGuidance", "mask"): {"latent": LATENT},
@@ -239,6 +243,8 @@ MORE: dict[tuple[str, str], dict[str, Any]] = {
     ("KnownDegradation", "mask"): {"kind": "inpaint"},
     ("RestorationFaceCrop", "image"): {"detector": "aligned"},
     ("RestorationFaceCrop", "mask"): {"detector": "aligned"},
+    ("RestorationFineTune", "images"): LEARNING,
+    ("RestorationFineTune", "lq_images"): LEARNING,
     ("StyleIDInvert", "latent"): {"steps": 2, "layers": "6"},
 }
 """Beside the defaults, for an input to be looked at; socket types stand for their objects."""
@@ -282,6 +288,7 @@ def things(comfy) -> dict[str, Any]:
         "SEESR_MODEL": seesr_networks.networks(),
         "TAG_EMBEDS": seesr_networks.tag_embeds(),
         "DAPE_MODEL": seesr_networks.tiny_tagger(),
+        NETWORK: seesr_networks.tiny_tagger(),
         "ONESTEP_MODEL": onestep_networks.onestep_model("pisasr"),
         ("PiSASRApply", "MODEL"): onestep_networks.base_model(),
         ("PACAControlApply", "MODEL"): pasd_networks.base_model(pasd),
@@ -357,7 +364,7 @@ def test_no_tensor_ends_a_node_without_a_sentence(ours, things) -> None:
         given = good(name, node, part.id, things)
         for what, value in hostile(part.get_io_type()).items():
             with pytest.raises(ValueError) as caught, torch.inference_mode():
-                node.execute(**{**given, part.id: value})
+                executed(node, **{**given, part.id: value})
                 pytest.fail(f"{name}: {part.id} as {what} is taken")
             said = str(caught.value)
             assert f"`{part.id}`" in said and len(said) > 40, f"{name}: {part.id} as {what}: {said}"
@@ -374,7 +381,7 @@ def test_the_smallest_and_odd_tensors_are_taken_or_get_a_sentence(ours, things) 
         for value in sizes[part.get_io_type()]:
             try:
                 with torch.inference_mode():
-                    node.execute(**{**given, part.id: value})
+                    executed(node, **{**given, part.id: value})
             except ValueError as error:
                 assert len(str(error)) > 40, f"{name}: {part.id}: {error}"
 
@@ -383,7 +390,7 @@ def test_no_node_moves_the_global_random_state(ours, things) -> None:
     for name, node, part in each_tensor_input(ours):
         before = torch.get_rng_state()
         with torch.inference_mode():
-            node.execute(**good(name, node, part.id, things))
+            executed(node, **good(name, node, part.id, things))
         assert torch.equal(torch.get_rng_state(), before), name
 
 

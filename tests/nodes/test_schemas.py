@@ -86,6 +86,7 @@ ADVANCED = {
         "lora_strength",
     ),
     *("max_tags", "resize_to_input", "temperature", "vae_strength", "noise_level", "every"),
+    *("grad_accumulation_steps", "training_dtype", "gradient_checkpointing"),
 }
 """What a beginner never turns; the front end folds it away."""
 SHOWN = {
@@ -116,6 +117,8 @@ DEAD = {
     ("PACAControlApply", "fidelity_scale_fg"): "fidelity_mask",
     ("RestorationFaceCrop", "confidence"): "yunet",
     ("RestorationFinish", "color_correction_method"): "fidelity",
+    ("RestorationFineTune", "degradation"): "lq_images",
+    ("RestorationFineTune", "upscale_model"): "DiffBIR",
     ("RestorationPrepare", "fit"): "already",
     ("RestorationSampler", "same_noise"): "samplers",
     ("RestoreFacesWithDiffBIR", "color_correction_method"): "fidelity",

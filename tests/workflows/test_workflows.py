@@ -31,6 +31,8 @@ MODEL_INPUTS = {
 """Dropdowns of files: the only values that a fresh host may not have."""
 ANYTHING = "*"
 """Type of an input that takes every output."""
+WITHOUT_PICTURE = {"tag_and_prompt", "finetune_pasd"}
+"""An App shows pictures, and these give something else."""
 NO_FILE = {"none"}
 """Choices of those dropdowns that are no file."""
 
@@ -63,6 +65,11 @@ def specs(definition: Any) -> dict[str, tuple[Any, dict[str, Any]]]:
         for group in ("required", "optional")
         for key, spec in types.get(group, {}).items()
     }
+
+
+def fits(output: str, taken: str) -> bool:
+    """Whether an output goes into an input: each may name several types, set apart by commas."""
+    return taken == ANYTHING or not set(output.split(",")).isdisjoint(taken.split(","))
 
 
 def is_widget(kind: Any, options: dict[str, Any]) -> bool:
@@ -107,7 +114,7 @@ def test_every_node_and_input_exists_and_every_value_is_allowed(definitions, nam
             where = f"{kind} (node {number}): {key}"
             if isinstance(value, list):
                 source = definitions[api_of(name)[value[0]]["class_type"]]
-                assert known[key][0] in (source.RETURN_TYPES[value[1]], ANYTHING), where
+                assert fits(source.RETURN_TYPES[value[1]], known[key][0]), where
             elif not installed_elsewhere(kind, key):
                 assert complaints(definitions[kind], key, value) is None, where
 
@@ -149,7 +156,7 @@ def test_links_are_consistent(definitions, name) -> None:
     ends: dict[tuple[int, int], list[int]] = {}
     for number, source, slot, target, into, kind in ui["links"]:
         output, entry = nodes[source]["outputs"][slot], nodes[target]["inputs"][into]
-        assert output["type"] == kind and entry["type"] in (kind, ANYTHING)
+        assert output["type"] == kind and fits(kind, entry["type"])
         assert entry["link"] == number
         assert nodes[source]["order"] < nodes[target]["order"]
         ends.setdefault((source, slot), []).append(number)
@@ -205,7 +212,7 @@ def test_a_simple_workflow_opens_as_an_app(name) -> None:
     ui = ui_of(name)
     nodes = {node["id"]: node for node in ui["nodes"]}
     large = len(nodes) > 12
-    assert bool(ui["extra"]) == (not large and name != "tag_and_prompt")
+    assert bool(ui["extra"]) == (not large and name not in WITHOUT_PICTURE)
     if not ui["extra"]:
         return
     assert ui["extra"]["linearMode"] is True
@@ -263,7 +270,7 @@ def test_every_weight_file_says_where_it_comes_from(name) -> None:
         assert f"**Files**, {total(tuple(names))} " in note_of(name)
 
 
-WITHOUT_DIAL = {"ddnm_inpaint", "repaint_inpaint", "luma_color", "jpeg_repair", "tag_and_prompt"}
+WITHOUT_DIAL = {"ddnm_inpaint", "repaint_inpaint", "luma_color", "jpeg_repair", *WITHOUT_PICTURE}
 """DDNM's own `strength` is such a dial already, and so is a mask; a tagger draws nothing."""
 APPLY = {"LAControlApply", "PACAControlApply", "SeeSRControlApply", "StyleIDApply"}
 

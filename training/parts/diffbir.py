@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...common.diffusion import ForwardProcess
+from ...stage1.cleaner import Cleaner
 from ..base import Base, digest, model_file
 from ..config import Config, path
 from ..errors import TrainingError
 from ..opened import Opened
 from .common import base_of, begin, metadata, pairs_of
-
-AUGMENTED = 200
-"""v2.1 noises the condition to a timestep below this."""
 
 
 @dataclass(frozen=True)
@@ -32,44 +30,32 @@ class Model:
     """A published control network to go on from."""
 
 
-class Cleaner(nn.Module):
-    """Stage 1 as the pack runs it: padded as its authors do, not clamped."""
+def cleaner_of(file: Path) -> Cleaner:
+    """The stage 1 in a file. TrainingError: it is none."""
+    from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
 
-    def __init__(self, file: Path) -> None:
-        from spandrel import ImageModelDescriptor, ModelLoader, UnsupportedModelError
-
-        from ...stage1.restorer import unclamped
-
-        super().__init__()
-        try:
-            descriptor = ModelLoader("cpu").load_from_file(str(file))
-        except UnsupportedModelError as error:
-            raise TrainingError(
-                f"model.stage1 = {file} is no network that spandrel knows."
-            ) from error
-        if not isinstance(descriptor, ImageModelDescriptor) or descriptor.scale != 1:
-            raise TrainingError(
-                f"model.stage1 = {file} does not keep the size of a picture: name a cleaner, such "
-                "as DiffBIR's SwinIR."
-            )
-        self.network = descriptor.model
-        self.run = unclamped(descriptor)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """B 3 H W in 0..1 -> the same size."""
-        return self.run(pixels.float())
+    try:
+        descriptor = ModelLoader("cpu").load_from_file(str(file))
+    except UnsupportedModelError as error:
+        raise TrainingError(f"model.stage1 = {file} is no network that spandrel knows.") from error
+    if not isinstance(descriptor, ImageModelDescriptor):
+        raise TrainingError(f"model.stage1 = {file} does not turn a picture into another one.")
+    try:
+        return Cleaner(descriptor)
+    except ValueError as error:
+        raise TrainingError(f"model.stage1 = {file} is {error}.") from error
 
 
 def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | None = None) -> Opened:
     """DiffBIR's control network with its data. base, cleaner: instead of the files'."""
-    from ...diffbir.config import ControlConfig
+    from ...diffbir.config import AUGMENTED, ControlConfig
     from ...diffbir.trainable import DiffBIRTrainable
 
     chosen, pairs = config.model, pairs_of(config)
     digests: dict[str, str] = {}
     if cleaner is None:
         file = model_file("upscale_models", chosen.stage1, "model.stage1")
-        cleaner, digests = Cleaner(file), {"stage1": digest(file)}
+        cleaner, digests = cleaner_of(file), {"stage1": digest(file)}
     base = base or base_of(config, 1024, "DiffBIR")
     newest = chosen.version == "v2.1"
     process = ForwardProcess.scaled_linear(
