@@ -63,9 +63,14 @@ class Asked:
         return 0
 
     def _count(self, kind: str, inputs: dict[str, Any]) -> None:
+        from restoration.nodes.restoration import DegradationRemover, RestorationEnlarge
+
         match kind:
             case "DegradationRemover":
-                self._stage1(inputs)
+                self._in_tiles("stage 1", DegradationRemover, inputs)
+            case "RestorationEnlarge":
+                if inputs["upscale_by"] > 2:  # the network for x4
+                    self._in_tiles("enlarge", RestorationEnlarge, inputs)
             case "DAPETagger":
                 self.calls[Call("tagger", *self._size_of(inputs["image"]))] += 1
             case "VAEEncode" | "TiledVAEEncodeExact":
@@ -89,14 +94,13 @@ class Asked:
             image = node["inputs"].get("image")
         return self.photo
 
-    def _stage1(self, inputs: dict[str, Any]) -> None:
-        from restoration.nodes.restoration import DegradationRemover
+    def _in_tiles(self, network: str, node: Any, inputs: dict[str, Any]) -> None:
         from restoration.stage1.restorer import restoration_tiles
 
-        given = defaults(DegradationRemover) | inputs
+        given = defaults(node) | inputs
         picture = torch.empty(1, 3, *self._size_of(given["image"]))
         for tile in restoration_tiles(picture, given["tile_size"], given["tile_overlap"]):
-            self.calls[Call("stage 1", tile.height, tile.width)] += 1
+            self.calls[Call(network, tile.height, tile.width)] += 1
 
     def _sampled(self, node: dict[str, Any]) -> None:
         chain, levels = self._levels(node)

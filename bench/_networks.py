@@ -68,6 +68,7 @@ class Networks:
             "taesd": self._taesd,
             "tagger": self._tagger,
             "stage 1": self._stage1,
+            "enlarge": self._enlarger,
         }
         self.dtype, self.unets, self._modules, self._kept = torch.float32, [], [], []
         return builders[name]()
@@ -273,3 +274,10 @@ class Networks:
         self._modules.append(network)
         padded = BUNDLED_PADDING.size
         return {"stage 1": lambda h, w: network(self._rand(1, 3, *padded(h, w)))}
+
+    def _enlarger(self) -> dict[str, Run]:
+        from restoration.stage1.restorer import load_enlarger
+
+        network = load_enlarger(4).model.float().eval().to(self.device)
+        self._modules.append(network)
+        return {"enlarge": lambda h, w: network(self._rand(1, 3, h, w))}

@@ -1,26 +1,27 @@
 # ruff: noqa: T201
-"""Holds the bundled light restoration model to its bars, on photographs it was never trained on.
+"""Holds the bundled light models to their bars, on photographs they were never trained on.
 
 A bar is what the model promises (a test holds it there) and beside it what is aimed at.
 
     python bench/cleaner.py                        # the whole table, with classic methods beside it
     python bench/cleaner.py --quick                # ours only
-    python bench/cleaner.py --weights FILE --save DIR
+    python bench/cleaner.py --weights FILE --x2 FILE --x4 FILE --save DIR
+    python bench/cleaner.py --photos one.png two.jpg
 
 The photographs are those that come inside the scikit-image package, cut to at most 512 x 512 around
 their middle. Each is degraded at the two ends of each range with a seed of its own. Figures are
 PSNR in dB over all channels, of 8-bit images; flat areas are even colors, and their figure is how
-far the model moves them, in levels of 255.
+far a model moves them, in levels of 255. The rows x2 and x4 are those of the enlarging networks, which
+get the clean photo at a half or a quarter of its size; their input's figure is bicubic's. "enlarged" is
+what the restoration model makes of that bicubic enlargement.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import runpy
 import sys
 import time
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,27 +33,21 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 runpy.run_path(str(ROOT / "tools" / "package.py"))["register_pack"]()
 
-from restoration.common import metrics  # noqa: E402
+from _photos import (  # noqa: E402
+    LARGEST,
+    PHOTOS,
+    Array,
+    degradations,
+    load_photo,
+    psnr,
+    resized,
+    round8,
+)
 
-Array = np.ndarray
 Method = Callable[[Array], Array]
 
 WEIGHTS = ROOT / "stage1" / "weights.safetensors"
-LARGEST = 512
-NAMED = ("astronaut", "chelsea", "coffee", "rocket", "camera")
-OTHERS = (
-    "motorcycle_left",
-    "hubble_deep_field",
-    "retina",
-    "ihc",
-    "moon",
-    "coins",
-    "brick",
-    "grass",
-    "gravel",
-    "clock_motion",
-)
-PHOTOS = NAMED + OTHERS
+ENLARGERS = {"x2": ROOT / "stage1" / "x2.safetensors", "x4": ROOT / "stage1" / "x4.safetensors"}
 KINDS = ("noise", "jpeg", "mixed", "blur", "enlarged")
 LEVELS = ("light", "strong")
 FLAT = {
@@ -91,6 +86,10 @@ WORST = {
 }
 CLEAN = Promise(34.0, 36.0)
 FLAT_AREAS = Promise(-11.0, -0.5)
+ENLARGING = {"x2": Promise(0.8, 0.8), "x4": Promise(0.5, 0.8)}
+"""Mean gain over bicubic."""
+WORST_ENLARGED = Promise(-0.2, -0.2)
+FLAT_ENLARGED = Promise(-0.5, -0.5)
 
 
 @dataclass(frozen=True)
@@ -128,88 +127,6 @@ class Bar:
         return self.value >= self.promise.aim
 
 
-def load_photo(name: str, largest: int = LARGEST) -> Array:
-    """A photograph of scikit-image's package by file name, HWC uint8 RGB, its middle cut out."""
-    import skimage
-
-    folder = Path(skimage.__file__).parent / "data"
-    path = next(p for p in (folder / f"{name}.png", folder / f"{name}.jpg") if p.exists())
-    photo = Image.open(path).convert("RGB")
-    width, height = photo.size
-    w, h = min(width, largest), min(height, largest)
-    left, top = (width - w) // 2, (height - h) // 2
-    return np.asarray(photo.crop((left, top, left + w, top + h)))
-
-
-def round8(image: Array) -> Array:
-    """0..255 float to uint8, rounded and clipped."""
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
-def noisy(photo: Array, sigma: float, seed: int) -> Array:
-    """Independent Gaussian noise on every channel, rounded to 8 bits."""
-    rng = np.random.default_rng(seed)
-    return round8(photo + rng.normal(0, sigma, photo.shape))
-
-
-def jpeg(photo: Array, quality: int) -> Array:
-    """A JPEG file at a quality, with Pillow's usual halved color (4:2:0)."""
-    with io.BytesIO() as file:
-        Image.fromarray(photo).save(file, "JPEG", quality=quality)
-        return np.asarray(Image.open(file).convert("RGB"))
-
-
-def resized(photo: Array, width: int, height: int) -> Array:
-    """Antialiased bicubic, in 8 bits."""
-    return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BICUBIC))
-
-
-def mixed(photo: Array, blur: float, scale: float, sigma: float, quality: int, seed: int) -> Array:
-    """The chain of the restoration papers: blur, shrink, noise, JPEG, and back to the old size."""
-    from scipy.ndimage import gaussian_filter
-
-    height, width, _ = photo.shape
-    soft = round8(gaussian_filter(photo.astype(np.float32), (blur, blur, 0)))
-    small = resized(soft, round(width * scale), round(height * scale))
-    return resized(jpeg(noisy(small, sigma, seed), quality), width, height)
-
-
-def blurred(photo: Array, sigma: float) -> Array:
-    """Gaussian blur, rounded to 8 bits, nothing else."""
-    from scipy.ndimage import gaussian_filter
-
-    return round8(gaussian_filter(photo.astype(np.float32), (sigma, sigma, 0)))
-
-
-def enlarged(photo: Array, factor: int) -> Array:
-    """A clean photo at 1/factor of its size, enlarged again: what an upscaler starts from."""
-    height, width, _ = photo.shape
-    return resized(resized(photo, width // factor, height // factor), width, height)
-
-
-def degradations(photo: Array, name: str) -> dict[tuple[str, str], Array]:
-    """All degraded versions of a photo by (kind, level). HWC uint8 in and out, fixed seeds."""
-    seed = zlib.crc32(name.encode())
-    return {
-        ("noise", "light"): noisy(photo, 10, seed),
-        ("noise", "strong"): noisy(photo, 25, seed + 1),
-        ("jpeg", "light"): jpeg(photo, 50),
-        ("jpeg", "strong"): jpeg(photo, 30),
-        ("mixed", "light"): mixed(photo, 0.6, 0.8, 6, 75, seed + 2),
-        ("mixed", "strong"): mixed(photo, 1.0, 0.6, 12, 55, seed + 3),
-        ("blur", "light"): blurred(photo, 1.0),
-        ("blur", "strong"): blurred(photo, 2.0),
-        ("enlarged", "light"): enlarged(photo, 2),
-        ("enlarged", "strong"): enlarged(photo, 4),
-    }
-
-
-def psnr(image: Array, reference: Array) -> float:
-    """PSNR of two HWC uint8 images, dB, over all channels."""
-    pair = (torch.tensor(each).movedim(-1, 0)[None] for each in (image, reference))
-    return metrics.psnr(*pair, peak=255).item()
-
-
 def bundled_model(path: Path = WEIGHTS) -> Method:
     """Our network as a function on HWC uint8, run over the whole photo at once."""
     from spandrel import ModelLoader
@@ -225,6 +142,23 @@ def bundled_model(path: Path = WEIGHTS) -> Method:
         return round8(output.numpy()[: image.shape[0], : image.shape[1]] * 255)
 
     return restore
+
+
+def enlarging_network(path: Path) -> Method:
+    """A network of `ENLARGERS` as a function on HWC uint8."""
+    from spandrel import ModelLoader
+
+    from restoration.stage1.restorer import with_edge, without_edge
+
+    network = ModelLoader().load_from_file(path).model.eval()
+
+    @torch.no_grad()
+    def enlarge(image: Array) -> Array:
+        pixels = torch.from_numpy(np.array(image)).movedim(2, 0)[None].float() / 255
+        output = without_edge(network(with_edge(pixels)), network.upscale)
+        return round8(output[0].movedim(0, 2).numpy() * 255)
+
+    return enlarge
 
 
 def bicubic(image: Array) -> Array:
@@ -293,22 +227,53 @@ def evaluate(
         for (kind, level), bad in versions.items():
             outputs = {method: run(bad) for method, run in methods.items()}
             figures = {method: psnr(output, photo) for method, output in outputs.items()}
-            rows.append(Row(name, kind, level, {"input": psnr(bad, photo), **figures}))
+            rows.append(Row(Path(name).stem, kind, level, {"input": psnr(bad, photo), **figures}))
             if save:
                 strip = np.concatenate([photo, bad, outputs["ours"]], axis=1)
-                Image.fromarray(strip).save(save / f"{name}-{kind}{level and '-' + level}.png")
+                Image.fromarray(strip).save(
+                    save / f"{Path(name).stem}-{kind}{level and '-' + level}.png"
+                )
+    return rows
+
+
+def evaluate_enlarging(
+    networks: dict[str, Method],
+    names: Iterable[str] = PHOTOS,
+    save: Path | None = None,
+    largest: int = LARGEST,
+) -> list[Row]:
+    """Every photo at 1/factor of its size, enlarged again by the network of that factor. The input's
+    figure is that of bicubic.
+
+    networks: by "x" and the factor. save, largest: as in `evaluate`; the sides are cut to multiples
+    of the factor.
+    """
+    rows = []
+    for name in names:
+        whole = load_photo(name, largest)
+        for kind, enlarge in networks.items():
+            factor = int(kind[1:])
+            height, width = (n // factor * factor for n in whole.shape[:2])
+            photo = whole[:height, :width]
+            small = resized(photo, width // factor, height // factor)
+            usual, ours = resized(small, width, height), enlarge(small)
+            figures = {"input": psnr(usual, photo), "ours": psnr(ours, photo)}
+            rows.append(Row(Path(name).stem, kind, "", figures))
+            if save:
+                strip = np.concatenate([photo, usual, ours], axis=1)
+                Image.fromarray(strip).save(save / f"{Path(name).stem}-{kind}.png")
     return rows
 
 
 def flat_areas(ours: Method, side: int = 128) -> dict[str, float]:
-    """How far the model moves even colors: the largest change of a pixel in levels of 255, by color.
+    """How far a model moves even colors: the largest change of a pixel in levels of 255, by color.
 
     It is largest in the corners, where a network sees the end of the picture.
     """
     moved = {}
     for name, color in FLAT.items():
         area = np.full((side, side, 3), color, np.uint8)
-        moved[name] = float(np.abs(ours(area).astype(float) - area).max())
+        moved[name] = float(np.abs(ours(area).astype(float) - color).max())
     return moved
 
 
@@ -338,6 +303,23 @@ def bars(rows: list[Row], moved: dict[str, float]) -> list[Bar]:
     return result
 
 
+def enlarging_bars(rows: list[Row], networks: dict[str, Method]) -> list[Bar]:
+    """The promises of the enlarging networks. rows: of `evaluate_enlarging`."""
+    result = []
+    for kind, network in networks.items():
+        own = [row for row in rows if row.kind == kind]
+        mean = float(np.mean([row.gain for row in own]))
+        result.append(Bar(f"{kind}: mean gain over bicubic", mean, ENLARGING[kind]))
+        worst = min(own, key=lambda row: row.gain)
+        text = f"{kind}: worst photo's gain ({worst.photo})"
+        result.append(Bar(text, worst.gain, WORST_ENLARGED))
+        moved = flat_areas(network, 64)
+        most = max(moved, key=lambda name: moved[name])
+        text = f"{kind}: flat areas: moved most ({most})"
+        result.append(Bar(text, -moved[most], FLAT_ENLARGED, "levels"))
+    return result
+
+
 def seconds_for(ours: Method, side: int = LARGEST) -> float:
     """Seconds for a picture of side x side on this machine's CPU: the median of three runs."""
     picture = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -353,14 +335,15 @@ def mean_row(rows: list[Row], kind: str, level: str | None) -> Row:
     """The mean of every method over all photos of a kind."""
     chosen = [r for r in rows if r.kind == kind and (level is None or r.level == level)]
     figures = {m: float(np.mean([r.psnr[m] for r in chosen])) for m in chosen[0].psnr}
-    return Row("mean", kind, level or "both", figures)
+    return Row("mean", kind, level or ("both" if chosen[0].level else ""), figures)
 
 
 def table(rows: list[Row]) -> str:
-    """All rows as Markdown, kind by kind, each with its means."""
-    methods = list(rows[0].psnr)
+    """All rows as Markdown, kind by kind, each with its means. Rows of one kind have the same methods."""
     lines = []
-    for kind in (*KINDS, "clean"):
+    for kind in dict.fromkeys(row.kind for row in rows):
+        shown = [row for row in rows if row.kind == kind]
+        methods = list(shown[0].psnr)
         lines += [
             "",
             f"### {kind}",
@@ -368,10 +351,8 @@ def table(rows: list[Row]) -> str:
             "| photo | level | " + " | ".join(methods) + " | gain |",
             "| --- | --- |" + " ---: |" * (len(methods) + 1),
         ]
-        shown = [row for row in rows if row.kind == kind]
-        means = (
-            [mean_row(rows, kind, level) for level in (*LEVELS, None)] if kind != "clean" else []
-        )
+        levels = (*LEVELS, None) if kind in KINDS else () if kind == "clean" else (None,)
+        means = [mean_row(rows, kind, level) for level in levels]
         for row in [*shown, *means]:
             figures = " | ".join(f"{row.psnr[m]:.2f}" for m in methods)
             gain = f"{row.gain:+.2f}" if kind != "clean" else ""
@@ -384,23 +365,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Holds the bundled model to its bars.")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--quick", action="store_true", help="without the classic methods")
-    parser.add_argument("--photos", nargs="+", default=list(PHOTOS), choices=PHOTOS, metavar="NAME")
+    for kind, path in ENLARGERS.items():
+        parser.add_argument(f"--{kind}", type=Path, default=path, help="the network for it")
+    parser.add_argument("--only-enlarging", action="store_true", help="the rows x2 and x4 alone")
+    parser.add_argument(
+        "--photos", nargs="+", default=list(PHOTOS), metavar="NAME", help="of them, or your files"
+    )
     parser.add_argument("--save", type=Path, help="folder for clean | input | output pictures")
     args = parser.parse_args()
     if args.save:
         args.save.mkdir(parents=True, exist_ok=True)
-    ours = bundled_model(args.weights)
-    methods = {"ours": ours, **({} if args.quick else CLASSIC)}
-    rows = evaluate(methods, args.photos, args.save)
-    print(table(rows))
+    networks = {kind: enlarging_network(getattr(args, kind)) for kind in ENLARGERS}
+    times, rows, results = dict(networks), [], []
+    if not args.only_enlarging:
+        ours = bundled_model(args.weights)
+        methods = {"ours": ours, **({} if args.quick else CLASSIC)}
+        rows = evaluate(methods, args.photos, args.save)
+        results = bars(rows, flat_areas(ours))
+        times["ours"] = ours
+    enlarged = evaluate_enlarging(networks, args.photos, args.save)
+    print(table([*rows, *enlarged]))
     print()
-    results = bars(rows, flat_areas(ours))
+    results += enlarging_bars(enlarged, networks)
     for bar in results:
         verdict = "FAIL" if not bar.passed else "aim " if bar.reached else "pass"
         figures = f"promised {bar.promise.least:+.1f}, aim {bar.promise.aim:+.1f}"
         print(f"{verdict}  {bar.text}: {bar.value:+.2f} {bar.unit} ({figures})")
     threads = torch.get_num_threads()
-    print(f"{LARGEST} x {LARGEST} pixels: {seconds_for(ours):.1f} s with {threads} CPU threads")
+    for name, method in times.items():
+        seconds = seconds_for(method)
+        print(f"{name}: {LARGEST} x {LARGEST} pixels in {seconds:.1f} s with {threads} CPU threads")
     return 0 if all(bar.passed for bar in results) else 1
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from _asked import PREPARE, Asked, Call, Graph, defaults
+from _asked import Asked, Call, Graph, defaults
 from _measuring import import_pack, measure, operations, with_range
 from _networks import Networks
 
@@ -83,7 +83,7 @@ def graphs() -> dict[str, Graph]:
         found[case.title] = node.graph(**{name: name for name in sockets}, **widgets)
     quick = json.loads((ROOT / "workflows" / "api" / "quick_restore.json").read_text("utf-8"))
     for node in quick.values():
-        if node["class_type"] == PREPARE:
+        if node["class_type"] == "RestorationEnlarge":
             node["inputs"]["upscale_by"] = FACTOR
     return found | {"Quick restore": quick}
 
@@ -92,7 +92,7 @@ def part_of(call: str) -> str:
     """Column of the table."""
     if call.startswith("decode") or call == "encode":
         return "VAE"
-    if call == "tagger" or call == "stage 1":
+    if call in ("tagger", "stage 1", "enlarge"):
         return "tagger or stage 1"
     return "sampling"
 
@@ -100,7 +100,18 @@ def part_of(call: str) -> str:
 COLUMNS = ("sampling", "VAE", "tagger or stage 1")
 BUILT = {"vae": "encode", "taesd": "decode, TAESD"}
 """Builders whose name is not that of a call."""
-NETWORKS = ("plain", "diffbir", "pasd", "seesr", "dials", "vae", "taesd", "tagger", "stage 1")
+NETWORKS = (
+    "plain",
+    "diffbir",
+    "pasd",
+    "seesr",
+    "dials",
+    "vae",
+    "taesd",
+    "tagger",
+    "stage 1",
+    "enlarge",
+)
 
 
 def runs_of(calls: set[Call], device: str) -> Iterator[tuple[Call, Callable[[], object]]]:

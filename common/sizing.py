@@ -101,18 +101,24 @@ def prepare(
     if fit == "stretch":
         content = _each(content, lambda side: max(multiple, side // multiple * multiple))
     working = _each(content, lambda side: round_up(side, multiple))
-    if math.prod(working) > MAX_PIXELS:
-        raise ValueError(
-            f"The working picture would be {working[1]}x{working[0]} pixels (width x height), "
-            f"made from {size[1]}x{size[0]}; at most {MAX_PIXELS / 1e6:.0f} million pixels are "
-            "possible. Lower upscale_by or min_side, or crop the picture first."
-        )
+    check_pixels("working", working, size, "upscale_by or min_side")
     # Two or three resamplings, as the authors do, and each of them a no-op where sizes agree.
     pixels = resize(resize(pixels, *output), *enlarged)
     reference = resize(pixels, *content).clamp(0, 1)
     padded = pad_to(reference, *working, mode="zeros" if fit == "black" else "reflect")
     info = RestoreInfo(output, content, working, reference, alpha)
     return to_image(padded), info
+
+
+def check_pixels(what: str, wanted: Size, size: Size, cause: str) -> None:
+    """ValueError where a picture made from one of `size` would be too large. what: which one; cause:
+    the inputs that make it so."""
+    if math.prod(wanted) > MAX_PIXELS:
+        raise ValueError(
+            f"The {what} picture would be {wanted[1]}x{wanted[0]} pixels (width x height), "
+            f"made from {size[1]}x{size[0]}; at most {MAX_PIXELS / 1e6:.0f} million pixels are "
+            f"possible. Lower {cause}, or crop the picture first."
+        )
 
 
 def _size_before(size: Size, original: Size) -> Size:

@@ -102,7 +102,7 @@ NOTES = {
         + DIALS
         + "- 保真度 `fidelity`，“完成修复”（Finish Restoration）：0.5 就是清理后的照片。更高则把原来的照片连同颗粒"
         "一起混回来；1 就只剩原照片。\n"
-        "- 放大倍数 `upscale_by`，“准备修复”（Prepare Restoration）：1 保持尺寸，2 放大一倍。\n"
+        "- 放大倍数 `upscale_by`，“放大干净照片”（Enlarge Cleaned Photo）：1 保持尺寸，2 放大一倍，用的也是插件自带的轻量网络。\n"
         "- 校色方法 `color_correction_method`，“完成修复”（Finish Restoration）：*wavelet* 还原照片自己的颜色和"
         "明暗，*none* 保留模型的。\n\n"
         "想用更强的模型，就把“加载放大模型”（Load Upscale Model）接到放大模型 `upscale_model`；SwinIR 和 SCUNet "

@@ -15,11 +15,12 @@ SIGNATURES = (
     Signature(("RRDB_trunk.",), "an RRDB upscaling model such as BSRNet"),
     Signature(("m_head.", "m_body.", "m_tail."), "SCUNet, a stage-1 restoration model"),
     Signature(("intro.", "middle_blks.", "ending."), "NAFNet, a restoration model"),
+    Signature(("body.0.weight", "body.1.weight", "body.2.weight"), "a compact upscaling model"),
 )
-NAMES = ("SwinIR", "BSRNet", "SCUNet", "NAFNet")
+NAMES = ("SwinIR", "BSRNet", "SCUNet", "NAFNet", "Compact")
 """In the order of the signatures."""
 TRAINED_ON = "synthetic images made by cleaner/generate.py"
-"""By this in its metadata the bundled light model is known among NAFNets."""
+"""By this in their metadata the bundled light models are known among others of their kind."""
 
 
 def recognize(weights: StateDict, name: str, metadata: Mapping[str, str]) -> Found | None:

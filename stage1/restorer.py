@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..common.resample import PadMode, pad_to, resize, round_up
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights.safetensors"
+ENLARGERS = {factor: BUNDLED_WEIGHTS.with_name(f"x{factor}.safetensors") for factor in (2, 4)}
+"""The bundled networks that enlarge clean pictures, by their factor."""
+REACH = 12
+"""Pixels of the small picture that they see on every side: one for each convolution."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,45 @@ def load_bundled() -> ImageModelDescriptor:
 
     Raises RuntimeError with advice when its file is missing or damaged.
     """
+    return _load(BUNDLED_WEIGHTS, "or connect another restoration model to `upscale_model`")
+
+
+def load_enlarger(factor: int) -> ImageModelDescriptor:
+    """The light network of `ENLARGERS` with this factor, float32. Raises as `load_bundled`."""
+    return _load(ENLARGERS[factor], "or enlarge with core's Upscale Image By")
+
+
+def enlarger_for(ratio: float) -> int:
+    """The factor of the bundled network for a picture that is to grow by `ratio`: the smallest that
+    is enough, else the largest; 1, none, where it does not grow."""
+    if ratio <= 1:
+        return 1
+    return next((factor for factor in ENLARGERS if factor >= ratio), max(ENLARGERS))
+
+
+def with_edge(pixels: Tensor) -> Tensor:
+    """B 3 H W grown by `REACH` on every side: an enlarging network would take what lies beyond a
+    picture for black, and tint its corners. `without_edge` cuts the result."""
+    return F.pad(pixels, (REACH,) * 4, mode="replicate")
+
+
+def without_edge(enlarged: Tensor, factor: int) -> Tensor:
+    """What an enlarging network made of a picture `with_edge`, back to the picture's own area."""
+    edge = REACH * factor
+    return enlarged[..., edge:-edge, edge:-edge]
+
+
+def _load(file: Path, instead: str) -> ImageModelDescriptor:
     from safetensors.torch import load_file
     from spandrel import ImageModelDescriptor, ModelLoader  # imported late: it takes seconds
 
     try:
-        weights = {key: value.float() for key, value in load_file(BUNDLED_WEIGHTS).items()}
+        weights = {key: value.float() for key, value in load_file(file).items()}
         with torch.random.fork_rng(devices=[]):  # the layers draw weights that are then replaced
             descriptor = ModelLoader().load_from_state_dict(weights)
     except Exception as error:
         raise RuntimeError(
-            f"The bundled model {BUNDLED_WEIGHTS} cannot be read ({error}). Reinstall the pack, "
-            "or connect another restoration model to `upscale_model`."
+            f"The bundled model {file} cannot be read ({error}). Reinstall the pack, {instead}."
         ) from error
     assert isinstance(descriptor, ImageModelDescriptor)
     return descriptor

@@ -12,11 +12,15 @@ from ..host.memory import with_shrinking_tile
 from ..host.report import announce, size_text
 from .restorer import (
     BUNDLED_PADDING,
+    Padding,
     load_bundled,
+    load_enlarger,
     padding_of,
     restoration_tiles,
     restore,
     unclamped,
+    with_edge,
+    without_edge,
 )
 
 BYTES_PER_PIXEL = 3 * 384
@@ -45,7 +49,6 @@ def check_restorer(model: object, height: int, width: int) -> ImageModelDescript
     return model
 
 
-@torch.no_grad()
 def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_overlap: int) -> Tensor:
     """Runs an UPSCALE_MODEL (None: the bundled model) over B 3 H W in 0..1.
 
@@ -53,13 +56,32 @@ def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_over
     halved when memory runs out. Progress and interruption per tile. The network is back on the
     CPU afterwards, also after an error. Returns B 3 (H*scale) (W*scale), float32, not clamped.
     """
-    height, width = pixels.shape[-2:]
     if model is None:
         descriptor, padding = load_bundled(), BUNDLED_PADDING
     else:
-        descriptor = check_restorer(model, height, width)
+        descriptor = check_restorer(model, pixels.shape[-2], pixels.shape[-1])
         padding = padding_of(descriptor)
     what = f"Remove Degradation ({descriptor.architecture.name})"
+    return _run(what, pixels, descriptor, padding, tile_size, tile_overlap)
+
+
+def run_enlarger(pixels: Tensor, factor: int, tile_size: int, tile_overlap: int) -> Tensor:
+    """`run_restorer` with the bundled network that enlarges by `factor`."""
+    what, network = f"Enlarge Cleaned Photo (x{factor})", load_enlarger(factor)
+    enlarged = _run(what, with_edge(pixels), network, Padding(), tile_size, tile_overlap)
+    return without_edge(enlarged, factor)
+
+
+@torch.no_grad()
+def _run(
+    what: str,
+    pixels: Tensor,
+    descriptor: ImageModelDescriptor,
+    padding: Padding,
+    tile_size: int,
+    tile_overlap: int,
+) -> Tensor:
+    height, width = pixels.shape[-2:]
     device, scale = mm.get_torch_device(), descriptor.scale
     largest = tile_size or max(height, width)
     network = unclamped(descriptor, padding)

@@ -85,6 +85,7 @@ IN_COMFYUI: dict[str, Callable[[Studio], Image.Image]] = {
     "LatentAdaIN": runs.latent_adain,
     "RealWorldDegradation": runs.damaged,
     "RestorationCompare": wiped,
+    "RestorationEnlarge": runs.enlarged,
     "RestorationFaceCrop": partial(faces, kind="RestorationFaceCrop"),
     "RestorationFacePaste": partial(faces, kind="RestorationFacePaste"),
     "RestorationFinish": runs.finished,

@@ -25,6 +25,17 @@ def remove(studio: Studio, image: Link) -> Link:
     ]  # fmt: skip
 
 
+def enlarged(studio: Studio) -> Image.Image:
+    """A clean photo at a quarter of its size, enlarged again."""
+    clean = opened(REFERENCE)
+    small = clean.resize((clean.width // 4, clean.height // 4), Image.Resampling.BICUBIC)
+    large = studio.node("RestorationEnlarge", image=studio.photo(small), upscale_by=4.0,
+                        tile_size=512, tile_overlap=32)  # fmt: skip
+    (after,), _ = studio.run([large, 0])
+    bicubic = small.resize(after.size, Image.Resampling.BICUBIC)
+    return sheet([("x4 bicubic", bicubic), ("Enlarge Cleaned Photo", after)], 2, CLOSE_UP)
+
+
 def color_fixed(studio: Studio, kind: str) -> Image.Image:
     sharp, photo = opened(REFERENCE), opened(PHOTO)
     cast = tinted(sharp)

@@ -16,7 +16,8 @@ def quick_restore(g: Graph) -> None:
         + DIALS
         + "- `fidelity` in *Finish Restoration*: 0.5 is the cleaned photo. Above that the photo as it "
         "was is blended in again, with its grain; 1 is the photo alone.\n"
-        "- `upscale_by` in *Prepare Restoration*: 1 keeps the size, 2 doubles it.\n"
+        "- `upscale_by` in *Enlarge Cleaned Photo*: 1 keeps the size, 2 doubles it, by light networks "
+        "that come with the pack, too.\n"
         "- `color_correction_method` in *Finish Restoration*: *wavelet* brings back the photo's "
         "own colors and lighting, *none* keeps the model's.\n\n"
         "For a stronger model connect **Load Upscale Model** to `upscale_model`; SwinIR and SCUNet "
@@ -27,8 +28,9 @@ def quick_restore(g: Graph) -> None:
         ready = g.add("RestorationPrepare", image=photo[0], transparency=photo[1])
         clean = g.add("DegradationRemover", image=ready[0])
         done = g.add("RestorationFinish", image=clean[0], info=ready[1])
-    g.shown += [(done, "fidelity"), (ready, "upscale_by")]
-    before_and_after(g, 3, photo[0], done[0], "photo")
+        large = g.add("RestorationEnlarge", image=done[0], upscale_by=1.0)
+    g.shown += [(done, "fidelity"), (large, "upscale_by")]
+    before_and_after(g, 3, photo[0], large[0], "photo")
 
 
 WORKFLOWS = {"quick_restore": ("1 Quick restore, nothing to download", quick_restore)}

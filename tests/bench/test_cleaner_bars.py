@@ -20,11 +20,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_bench():
-    """bench/cleaner.py by its path: the pack's root stays off sys.path."""
+    """bench/cleaner.py by its path: the pack's root stays off sys.path, and so does its folder."""
     spec = importlib.util.spec_from_file_location("bench_cleaner", ROOT / "bench" / "cleaner.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(ROOT / "bench"))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(ROOT / "bench"))
     return module
 
 
@@ -52,6 +56,18 @@ def test_bundled_weights_reach_most_bars_on_small_pieces_of_two_photos():
     assert not failed(bar for text, bar in bars.items() if not text.endswith("over the input"))
     assert all(bars[f"{kind}: mean gain over the input"].value > 0.3 for kind in ("jpeg", "mixed"))
     assert bars["noise: mean gain over the input"].passed
+
+
+def test_enlarging_networks_reach_their_bars_on_small_pieces_of_three_photos():
+    networks = {kind: bench.enlarging_network(path) for kind, path in bench.ENLARGERS.items()}
+    rows = bench.evaluate_enlarging(networks, ["astronaut", "coins", "moon"], largest=160)
+    assert not failed(bench.enlarging_bars(rows, networks))
+
+
+def test_bars_of_enlarging_fail_on_nearest_neighbors():
+    networks = {"x2": lambda image: image.repeat(2, 0).repeat(2, 1) - (image[0, 0, 0] == 255)}
+    rows = bench.evaluate_enlarging(networks, ["astronaut"], largest=65)
+    assert [bar.passed for bar in bench.enlarging_bars(rows, networks)] == [False, False, False]
 
 
 def test_bars_fail_on_a_model_that_does_nothing():
@@ -97,13 +113,19 @@ def test_photos_are_at_most_the_agreed_size():
 def test_weights_are_small_and_half_precision():
     from safetensors import safe_open
 
-    assert bench.WEIGHTS.stat().st_size < 2_000_000
-    with safe_open(bench.WEIGHTS, "pt") as file:
-        assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118
+    files = [bench.WEIGHTS, *bench.ENLARGERS.values()]
+    assert sum(path.stat().st_size for path in files) < 2_000_000
+    for path in files:
+        with safe_open(path, "pt") as file:
+            assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118
 
 
 def test_spandrel_recognizes_the_weights():
     from spandrel import ModelLoader
+
+    for kind, path in bench.ENLARGERS.items():
+        model = ModelLoader().load_from_file(path)
+        assert (model.architecture.id, f"x{model.scale}") == ("Compact", kind)
 
     model = ModelLoader().load_from_file(bench.WEIGHTS)
     assert (model.architecture.id, model.scale, model.input_channels) == ("NAFNet", 1, 3)

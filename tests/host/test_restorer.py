@@ -77,6 +77,35 @@ def test_an_upscaling_model_is_not_clamped_and_comes_back_on_request(remove) -> 
     assert torch.allclose(remove(image, network, strength=0.0, resize=True), image)
 
 
+@pytest.mark.parametrize(
+    ("upscale_by", "factor", "size"),
+    [(1.5, 2, (31, 45)), (2.0, 2, (42, 60)), (2.2, 4, (46, 66)), (8.0, 4, (168, 240))],
+)
+def test_a_clean_photo_is_enlarged_to_the_asked_size(comfy, upscale_by, factor, size) -> None:
+    from restoration.common.resample import resize
+    from restoration.nodes.restoration import RestorationEnlarge
+    from restoration.stage1.run import run_enlarger
+
+    photo = torch.rand(2, 21, 30, 4)
+    (whole,) = RestorationEnlarge.execute(photo, upscale_by, 0, 0).result
+    (tiled,) = RestorationEnlarge.execute(photo, upscale_by, 64, 32).result
+    assert whole.shape == (2, *size, 4)
+    large = run_enlarger(photo[..., :3].movedim(-1, 1), factor, 0, 0)
+    assert torch.equal(whole[..., :3], resize(large, *size).clamp(0, 1).movedim(1, -1))
+    assert torch.equal(whole[..., 3], resize(photo[..., 3][:, None], *size)[:, 0].clamp(0, 1))
+    assert torch.allclose(whole, tiled, atol=1e-4)
+
+
+def test_nothing_is_enlarged_where_nothing_grows_and_nothing_endlessly(comfy) -> None:
+    from restoration.nodes.restoration import RestorationEnlarge
+
+    photo = torch.rand(1, 20, 30, 3)
+    assert RestorationEnlarge.execute(photo, 1.0, 0, 0).result[0] is photo
+    assert RestorationEnlarge.execute(photo, 0.5, 0, 0).result[0].shape == (1, 10, 15, 3)
+    with pytest.raises(ValueError, match=r"enlarged picture would be .*Lower upscale_by, or"):
+        RestorationEnlarge.execute(torch.rand(1, 2000, 2000, 3), 16.0, 0, 0)
+
+
 def test_tiles_and_batches_give_the_same_picture(remove) -> None:
     images = torch.rand(3, 70, 50, 3)
     whole = remove(images, descriptor(Doubling()), tile_size=0)

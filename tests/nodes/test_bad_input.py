@@ -153,7 +153,7 @@ def test_no_unknown_choice_is_queued_and_the_sentence_names_the_choices(ours) ->
 
 
 def test_a_tile_is_larger_than_its_overlap(ours) -> None:
-    for name in ("TiledRestoration", "DegradationRemover"):
+    for name in ("TiledRestoration", "DegradationRemover", "RestorationEnlarge"):
         said = complaints(ours[name], tile_size=256, tile_overlap=256)
         assert "tile_overlap is 256 and tile_size 256" in said
         for linked in ("tile_size", "tile_overlap"):

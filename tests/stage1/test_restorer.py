@@ -62,6 +62,35 @@ def test_the_bundled_model_cleans_noise_and_tiles_agree() -> None:
     assert (tiled - whole).abs().mean() < 0.01
 
 
+def test_the_smallest_network_that_is_enough_enlarges() -> None:
+    chosen = {ratio: restorer.enlarger_for(ratio) for ratio in (0.5, 1, 1.01, 2, 2.01, 4, 9)}
+    assert chosen == {0.5: 1, 1: 1, 1.01: 2, 2: 2, 2.01: 4, 4: 4, 9: 4}
+
+
+@pytest.mark.parametrize("factor", restorer.ENLARGERS)
+def test_enlarging_networks_beat_bicubic_keep_even_colors_and_take_any_size(factor: int) -> None:
+    from restoration.common.metrics import psnr
+    from restoration.common.resample import resize
+
+    descriptor = restorer.load_enlarger(factor)
+    run = unclamped(descriptor)
+
+    def network(pixels: torch.Tensor) -> torch.Tensor:
+        return restorer.without_edge(run(restorer.with_edge(pixels)), factor)
+
+    assert descriptor.scale == factor
+    rows = torch.linspace(-3, 3, 96)
+    disk = (rows[:, None].square() + (rows - 0.3).square() * 2 - 3).mul(12).sigmoid()
+    sharp = torch.stack([disk, 1 - disk, 0.5 + disk / 3])[None]
+    small = resize(sharp, 96 // factor, 96 // factor).clamp(0, 1)
+    with torch.no_grad():
+        gain = psnr(network(small), sharp, peak=1) - psnr(resize(small, 96, 96), sharp, peak=1)
+        assert gain > 1
+        even = torch.tensor([0.8, 0.1, 0.2]).view(1, 3, 1, 1).expand(1, 3, 24, 24)
+        assert (network(even) - even[..., :1, :1]).abs().max() < 0.5 / 255
+        assert network(torch.rand(1, 3, 1, 3)).shape == (1, 3, factor, 3 * factor)
+
+
 @pytest.mark.parametrize("spoil", ["missing", "garbage", "another network"])
 def test_a_bad_bundled_file_gets_a_sentence(tmp_path, monkeypatch, spoil: str) -> None:
     from safetensors.torch import save_file
