@@ -20,8 +20,8 @@ ABOUT = "Trains what the methods add, on the networks that run. See docs/trainin
 
 def command_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each sets `run`."""
-    from . import proof
     from .data import commands as data
+    from .proof import command as proof
 
     top = argparse.ArgumentParser(prog="training", description=ABOUT)
     commands = top.add_subparsers(metavar="COMMAND", required=True)
