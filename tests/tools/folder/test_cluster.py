@@ -15,11 +15,13 @@ import pytest
 from restoration.tests.tools.folder.fake_comfy import WORKFLOW
 from restoration.tests.tools.folder.helpers import files, photo, records
 from restoration.tests.tools.folder.pretend_ray import Actor, PretendRay
+from restoration.tools.comfyui.client import Stopped
 from restoration.tools.comfyui.find import HostError
 from restoration.tools.commands import main
 from restoration.tools.folder import cluster
 from restoration.tools.folder.owned import OwnedComfy
 from restoration.tools.folder.saving import Order, Saving, Task
+from restoration.tools.folder.server import Server
 from restoration.tools.folder.work import Made
 from restoration.tools.folder.workflow import make_job
 
@@ -126,6 +128,42 @@ def test_an_owner_that_was_started_again_meanwhile_does_its_picture(comfyui, tmp
     assert isinstance(made.outcome, Made) and made.outcome.record["input"] == str(path)
     with pytest.raises(HostError, match="it is closed"):
         owned.ready(ORDER)
+
+
+def test_an_owner_that_is_closed_while_its_comfyui_is_lost_starts_no_other_one(
+    comfyui, tmp_path, monkeypatch
+) -> None:
+    """Nobody would end that one."""
+    path = photo(tmp_path / "a.png", 10)
+    owned = OwnedComfy(str(comfyui), (), cpu=True)
+    owned.ready(ORDER)
+    ours = owned._serving()._ours
+    assert ours is not None and ours._process is not None
+    ours._process.kill()
+    asked, closing = threading.Event(), threading.Event()
+    real, answers = Server.version, []
+
+    def version(server: Server) -> str:
+        asked.set()
+        closing.wait(10)
+        return real(server)
+
+    def attempt() -> None:
+        task = Task(path, Path("a"), Path("a.png"), "", ORDER)
+        with pytest.raises(Stopped):
+            answers.append(owned.attempt(task, path.read_bytes()))
+
+    monkeypatch.setattr(Server, "version", version)
+    working = threading.Thread(target=attempt)
+    working.start()
+    assert asked.wait(10)
+    ending = threading.Thread(target=owned.close)
+    ending.start()
+    time.sleep(0.2)
+    closing.set()
+    for each in (working, ending):
+        each.join(20)
+    assert not answers and ours._process is None and not ours.base.exists()
 
 
 @pytest.mark.parametrize(
