@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,13 +13,23 @@ from safetensors.torch import load_file, safe_open
 from torch import Tensor, nn
 
 from restoration import registry
+from restoration.tests.golden.runners_diffbir import control_config
 from restoration.tests.host import pasd_networks, seesr_networks
-from restoration.tests.host.networks import SMALL, ldm_unet_config, seeded_weights
+from restoration.tests.host.networks import (
+    SMALL,
+    conditioning,
+    ldm_unet_config,
+    sample,
+    seeded_input,
+    seeded_weights,
+    unet_model,
+)
 from restoration.tests.training.test_loop import losses, steps
 from restoration.training.base import Base, check_family
 from restoration.training.config import make_config
 from restoration.training.dry_run import dry_run
 from restoration.training.errors import TrainingError
+from restoration.training.export import export
 from restoration.training.loop import make_accelerator, train
 from restoration.training.parts import part_module
 from restoration.training.presets import preset
@@ -25,6 +37,8 @@ from restoration.training.presets import preset
 pytestmark = pytest.mark.host
 
 SIDE, TEXT = 64, 16
+TWO = ("unet", "controlnet")
+"""Folders of a release."""
 AUTHORS = (
     "pasd_light",
     "pasd_rrdb",
@@ -98,27 +112,97 @@ def open_tiny(config, **changes):
     return part_module(config.part).open_part(config, **given)
 
 
-@pytest.mark.parametrize("authors", AUTHORS)
-def test_a_short_run_exports_what_the_doctor_knows(host, tmp_path, pictures, authors) -> None:
-    config = config_of(authors, tmp_path / "run", pictures)
+@dataclass
+class Run:
+    """A short one: what was there before it, and what it exported."""
+
+    part: Any
+    folder: Path
+    before: dict[str, Tensor]
+    export: Path
+    start: Path
+    """The same files from before the first step."""
+
+
+@pytest.fixture(scope="module", params=AUTHORS)
+def ran(request, host, tmp_path_factory, pictures) -> Run:
+    folder = tmp_path_factory.mktemp(request.param)
+    config = config_of(request.param, folder, pictures)
     opened = open_tiny(config)
     before = {k: v.detach().clone() for k, v in opened.part.trained().items()}
+    start = folder.with_name(f"{folder.name} start")
+    export(opened.part.published_state(), start, {})
     train(config, opened, make_accelerator(config, cpu=True))
-    moved = [k for k, v in opened.part.trained().items() if not torch.equal(v, before[k])]
-    assert moved and len(losses(tmp_path / "run")) == 2
-    files = sorted((tmp_path / "run/export/00000002").rglob("*.safetensors"))
-    assert len(files) == len(opened.part.published_state())
+    return Run(opened.part, folder, before, folder / "export/00000002", start)
+
+
+def test_a_short_run_exports_what_the_doctor_knows(ran) -> None:
+    name = part_name(ran)
+    trained = ran.part.trained()
+    assert [k for k, v in trained.items() if not torch.equal(v, ran.before[k])]
+    assert len(losses(ran.folder)) == 2
+    files = sorted(ran.export.rglob("*.safetensors"))
+    assert len(files) == len(ran.part.published_state())
     for file in files:
         with safe_open(file, "pt") as head:
             metadata = head.metadata()
-        assert metadata["method"] == config.part and metadata["base_sha256"] == "abc"
+        assert metadata["method"] == name and metadata["base_sha256"] == "abc"
         weights = load_file(file)
         found = [
             made
             for method in registry.methods()
             if method.recognize and (made := method.recognize(weights, file.name, metadata))
         ]
-        assert [each.method for each in found] == [config.part], file
+        assert [each.method for each in found] == [name], file
+
+
+def part_name(ran: Run) -> str:
+    return type(ran.part).__name__.removesuffix("Trainable").lower()
+
+
+def test_its_loader_node_takes_the_export_which_changes_a_restoration(
+    host, ran, monkeypatch
+) -> None:
+    """In ComfyUI, by the nodes; the loaders alone learn how small these networks are."""
+    folders = host.folder_paths.folder_names_and_paths
+    found = []
+    for place in (ran.start, ran.export):
+        for kind in ("restoration", "controlnet"):
+            monkeypatch.setitem(folders, kind, ([str(place)], {".safetensors"}))
+        found.append(restored(host, part_name(ran), monkeypatch))
+    assert found[0].isfinite().all() and not torch.equal(*found)
+
+
+def restored(host: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """A latent after two steps."""
+    image = torch.sigmoid(seeded_input(3, "image", 1, SIDE, SIDE, 3))
+    text, empty = (conditioning(seeded_input(3, each, 1, 7, TEXT)) for each in ("text", "empty"))
+    latent = torch.zeros(1, 4, SIDE // 8, SIDE // 8)
+    unet, control = (f"{each}/diffusion_pytorch_model.safetensors" for each in TWO)
+    if name == "pasd":
+        from restoration.nodes.pasd import PACAControlApply, PASDLoader
+
+        loaded = PASDLoader.execute(unet, control).result[0]
+        base = pasd_networks.base_model(pasd_networks.sd15())
+        model = PACAControlApply.execute(base, loaded, image, 1.0, 0.0, 1.0).result[0]
+    elif name == "seesr":
+        from restoration.nodes.seesr import SeeSRControlApply, SeeSRLoader
+        from restoration.seesr.load import load_seesr
+
+        monkeypatch.setattr(load_seesr, "__defaults__", (seesr_networks.config(),))
+        loaded, base = SeeSRLoader.execute(unet, control, seesr_networks.base_model()).result
+        embeds = seesr_networks.tag_embeds()
+        model = SeeSRControlApply.execute(base, loaded, image, embeds, 1.0, 0.0, 1.0).result[0]
+    else:
+        from restoration.diffbir.load import load_diffbir_control
+        from restoration.nodes.diffbir import DiffBIRControlLoader, LAControlApply
+
+        monkeypatch.setattr(load_diffbir_control, "__defaults__", (control_config(SMALL),))
+        loaded = DiffBIRControlLoader.execute("diffbir.safetensors").result[0]
+        model = unet_model(ldm_unet_config(SMALL))
+        hint = {"samples": seeded_input(3, "latent", *latent.shape)}
+        text, empty = LAControlApply.execute(text, empty, loaded, hint, 1.0, 0.0, 1.0).result
+    return sample(host, model, text, empty, latent, steps=2)
 
 
 def test_dreambooth_learns_beside_its_class_and_exports_a_checkpoint(
@@ -147,16 +231,16 @@ def test_dreambooth_learns_beside_its_class_and_exports_a_checkpoint(
 
 
 def test_a_run_goes_on_from_a_release(host, tmp_path, pictures) -> None:
-    config = config_of("pasd", tmp_path / "run", pictures)
+    config = config_of("pasd_light", tmp_path / "run", pictures)
     opened = open_tiny(config)
     train(config, opened, make_accelerator(config, cpu=True))
     export = tmp_path / "run/export/00000002"
     files = [str(export / name) for name in opened.part.files.values()]
-    again = open_tiny(config_of("pasd", tmp_path, pictures, model={"start_from": files}))
+    again = open_tiny(config_of("pasd_light", tmp_path, pictures, model={"start_from": files}))
     for name, parameter in opened.part.trained().items():
         assert torch.equal(parameter, again.part.trained()[name])
     with pytest.raises(TrainingError, match="names 1 files; expected 2"):
-        open_tiny(config_of("pasd", tmp_path, pictures, model={"start_from": files[:1]}))
+        open_tiny(config_of("pasd_light", tmp_path, pictures, model={"start_from": files[:1]}))
 
 
 def test_a_dry_run_says_what_a_run_needs_and_writes_nothing(host, tmp_path, pictures) -> None:
