@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDED = {
     "safetensors": "safetensors", "einops": "einops", "kornia": "kornia", "spandrel": "spandrel",
     "pytest": "pytest", "scipy": "scipy", "PIL": "pillow", "yaml": "pyyaml", "psutil": "psutil",
-    "transformers": "transformers", "torchsde": "torchsde", "aiohttp": "aiohttp", "av": "av",
+    "accelerate": "accelerate", "transformers": "transformers", "torchsde": "torchsde", "aiohttp": "aiohttp", "av": "av",
     "tqdm": "tqdm", "comfy_kitchen": "comfy-kitchen", "comfy_aimdo": "comfy-aimdo",
 }  # fmt: skip
 """Module -> its package, of what the host and the parts import; torch and numpy are the machine's."""
@@ -32,6 +32,9 @@ PYTEST = "import sys; sys.path.pop(0); import pytest; sys.exit(pytest.main(sys.a
 """`python -m pytest` would put this repository, whose `nodes` hides ComfyUI's, on the path."""
 LEAST_TRAINING = 0.5
 """Minutes; with fewer left nothing is trained."""
+CARD_STEPS = 4000
+"""Where the rate ends: about what a card does in the minutes that are left of ten."""
+CPU = {True: "true", False: "false"}
 
 
 @dataclass(frozen=True)
@@ -59,23 +62,37 @@ def parts(options: argparse.Namespace) -> Iterator[Part]:
     tests += ["-p", "no:cacheprovider", f"--junitxml={out / 'tests.xml'}", str(ROOT / "tests/host")]
     on_card = () if dry else (("RESTORATION_TEST_DEVICE", "card"),)
     yield Part("tests", tests, 1.5, (("COMFYUI_PATH", host), *on_card))
+    makes = [*python, str(ROOT / "training" / "stage1" / "pictures.py"), str(out / "pictures")]
+    yield Part("pictures", [*makes, "--pictures", "2" if dry else "400"], 1.0)
 
 
 def training(options: argparse.Namespace, minutes: float) -> Part:
-    """The light model, from the bundled weights or the last checkpoint of this folder."""
-    script = ROOT / "training" / "stage1" / "train.py"
-    words = [sys.executable, str(script), "--minutes", f"{minutes:.2f}", "--resume"]
-    words += ["--cache", str(options.folder / "light_model")]
-    words += ["--output", str(options.folder / "light_model" / "weights.safetensors")]
-    words += ["--start-from", str(options.start_from)]
+    """The light model, from the given weights or the last checkpoint of this folder; stopped when the
+    time is over, whatever its last step is: the averaged weights are exported on the way."""
+    folder = options.folder / "light_model"
+    config = options.folder / "light_model.toml"
+    paths = {"pictures": options.folder / "pictures", "start": options.start_from, "run": folder}
+    shown = {name: json.dumps(str(path)) for name, path in paths.items()}
+    config.write_text(
+        f'authors = "light"\n[data]\npictures = [{shown["pictures"]}]\n[model]\nstart_from = '
+        f"{shown['start']}\n[run]\nfolder = {shown['run']}\n",
+        "utf-8",
+    )
+    words = [sys.executable, str(ROOT / "training"), "light", "--config", str(config)]
+    if any((folder / "checkpoints").glob("[0-9]*")):
+        words += ["--resume", "latest"]
+    settings = {"optimizer.lr": 5e-4, "run.batch": 32, "optimizer.cosine": CARD_STEPS}
+    settings |= {"save.export_every": 200, "run.steps": CARD_STEPS}
+    settings |= {"data.workers": max(1, (os.cpu_count() or 2) - 1)}
     if options.cpu_dry_run:
-        words += ["--pictures", "2", "--batch", "1", "--patch", "32", "--threads", "1"]
-        words += ["--workers", "0", "--no-compile", "--validate", "1"]
-    else:  # a card waits for its pictures: as many processes as there are cores
-        workers = str(max(1, (os.cpu_count() or 2) - 1))
-        words += ["--batch", "32", "--lr", "5e-4", "--pictures", "400", "--workers", workers]
-        words += ["--no-compile", "--judge-minutes", "2"]
-    return Part("training", words, minutes + 2.0)
+        settings = {"run.batch": 1, "run.steps": 2, "data.size": 64, "data.workers": 0}
+    for name, value in settings.items():
+        words += ["--set", f"{name}={value}"]
+    environ = (
+        ("COMFYUI_PATH", str(options.host)),
+        ("ACCELERATE_USE_CPU", CPU[options.cpu_dry_run]),
+    )
+    return Part("training", words, minutes, environ)
 
 
 def install(options: argparse.Namespace) -> Path | None:
@@ -206,8 +223,8 @@ def main() -> int:
             print(f"{part.name} ...", flush=True)
             limited = Part(part.name, part.command, min(part.minutes, minutes_left()), part.environ)
             results.put(part.name, run(limited, options, packages))
-    wanted = 0.02 if options.cpu_dry_run else minutes_left() - 1.0  # it also makes pictures
-    if not results.done("training") and (options.cpu_dry_run or wanted >= LEAST_TRAINING):
+    wanted = minutes_left() - 0.5  # to save and to report
+    if not results.done("training") and wanted >= LEAST_TRAINING:
         print(f"training for {wanted:.1f} minutes ...", flush=True)
         results.put("training", run(training(options, wanted), options, packages))
     (options.folder / "results.md").write_text(report(options.folder, results), "utf-8")

@@ -70,6 +70,11 @@ class Optimizer:
     milestones: tuple[int, ...] = ()
     """Steps at which the rate is multiplied by `factor`."""
     factor: float = 1.0
+    cosine: int = length(0)
+    """The step at which a cosine has taken the rate to nothing; 0: none. It may change with
+    `run.steps`, and then changes the rate of the steps to come."""
+    average: float = 0.0
+    """Decay of the averaged weights, which are exported and sampled instead of the last ones; 0: none."""
 
 
 @dataclass(frozen=True)
@@ -261,8 +266,12 @@ def different(ours: Config, theirs: Mapping[str, Any]) -> Iterator[str]:
         if not is_dataclass(mine):
             pairs = [(name, mine, found)]
         else:
-            kept = [each.name for each in fields(mine) if not each.metadata.get("free")]
-            pairs = [(f"{name}.{key}", getattr(mine, key), found.get(key)) for key in kept]
+            # A value that a checkpoint does not know yet was what is its default now.
+            kept = [each for each in fields(mine) if not each.metadata.get("free")]
+            pairs = [
+                (f"{name}.{key.name}", getattr(mine, key.name), found.get(key.name, key.default))
+                for key in kept
+            ]
         for key, here, there in pairs:
             if _plain(here) != _plain(there):
                 yield f"{key}: {_plain(there)} there, {_plain(here)} here"

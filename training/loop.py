@@ -6,6 +6,7 @@ accumulation and a run that went on give what one uninterrupted card gives.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..common.draws import Row
+from .average import Average
 from .checkpoint import Checkpoints, keep_only_trained, writing
 from .config import Config, to_toml
 from .data.pairs import Share, load, share_of
@@ -124,6 +126,13 @@ class Trainer:
         )
         keep_only_trained(accelerator, self.part)
         self.module, self.optimizer = accelerator.prepare(self.part, optimizer)
+        self.average = Average(self.part.trained(), chosen.average) if chosen.average else None
+        if self.average:
+            accelerator.register_for_checkpointing(self.average)
+
+    def averaged(self) -> contextlib.AbstractContextManager[None]:
+        """Within it the part is what is exported: the averaged weights, where there are such."""
+        return self.average.in_place() if self.average else contextlib.nullcontext()
 
     def batches(self, start: int, end: int) -> Iterator[Any]:
         """This process's batches from step `start` to before `end`."""
@@ -161,6 +170,8 @@ class Trainer:
                         raise self._no_number("gradient", number, batch["names"])
                 self.optimizer.step()
                 self.optimizer.zero_grad()
+        if self.average:
+            self.average.update(number)
         asked = means.pop(ASKED) > 0
         return Step(
             means,
@@ -262,6 +273,7 @@ def _keep(trainer: Trainer, checkpoints: Checkpoints, done: int, ended: bool) ->
             with (
                 writing(folder, f"the export of step {done}"),
                 whole(folder.place("export", done)) as place,
+                trainer.averaged(),
             ):
                 export(
                     (opened.publish or trainer.part.published_state)(),
@@ -272,6 +284,7 @@ def _keep(trainer: Trainer, checkpoints: Checkpoints, done: int, ended: bool) ->
             with (
                 writing(folder, f"the samples of step {done}"),
                 whole(folder.place("samples", done)) as place,
+                trainer.averaged(),
             ):
                 log.info("Samples of step %d: %s", done, opened.restore(place))
     accelerator.wait_for_everyone()

@@ -84,6 +84,32 @@ _DREAMBOOTH_LORA: Values = {
     "run": {"steps": 500},
 }
 
+_LIGHT: Values = {
+    "model": {"network": "small"},
+    "data": {"size": 160, "crop": "random", "degradation": "light"},
+    "optimizer": {
+        "lr": 1e-3,
+        "betas": [0.9, 0.95],
+        "weight_decay": 1e-4,
+        "clip": 0.5,
+        "warmup": 100,
+        "cosine": 10_000,
+        "average": 0.998,
+    },
+    "run": {"steps": 10_000, "batch": 8, "seed": 1},
+    "save": {"every": 200, "export_every": 1000},
+}
+_ENLARGING: Values = _over(
+    _LIGHT,
+    {
+        "model": {"network": "x2"},
+        "data": {"size": 120, "degradation": "light_x2"},
+        "optimizer": {"betas": [0.9, 0.99], "weight_decay": 0.0, "average": 0.999},
+        "run": {"batch": 10},
+    },
+)
+"""Patches of 40 pixels."""
+
 PRESETS: dict[str, tuple[str, Values]] = {
     "pasd": ("pasd", _PASD),
     "pasd_light": ("pasd", _over(_PASD, {"model": {"variant": "pasd_light"}})),
@@ -130,6 +156,15 @@ PRESETS: dict[str, tuple[str, Values]] = {
     "dape": ("dape", _DAPE),
     "seesr": ("seesr", _SEESR),
     "dreambooth": ("dreambooth", _DREAMBOOTH),
+    "light": ("light", _LIGHT),
+    "light_x2": ("light", _ENLARGING),
+    "light_x4": (
+        "light",
+        _over(
+            _ENLARGING,
+            {"model": {"network": "x4"}, "data": {"size": 240, "degradation": "light_x4"}},
+        ),
+    ),
     "dreambooth_lora": ("dreambooth", _over(_DREAMBOOTH, _DREAMBOOTH_LORA)),
 }
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..common import metrics
+from ..common.resample import resize
 from .config import Config
 from .data.pictures import to_picture
 from .opened import Restore
@@ -44,6 +45,7 @@ def restorer(config: Config, restored: Callable[[Tensor], Tensor]) -> Restore | 
         for number, sample in enumerate(shown):
             lq, hq = sample["lq"][None], sample["hq"][None]
             found = restored(lq).float().cpu().clamp(0, 1)
+            lq = resize(lq, hq.shape[-2], hq.shape[-1]).clamp(0, 1)  # of parts that enlarge
             before.append(float(metrics.psnr(lq, hq, peak=1)))
             after.append(float(metrics.psnr(found, hq, peak=1)))
             side_by_side = torch.cat([lq, found, hq], -1)[0]

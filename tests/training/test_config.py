@@ -41,6 +41,24 @@ def test_the_published_rates_of_dape() -> None:
     assert {step: rate(optimizer, step) for step in steps} == pytest.approx(steps)
 
 
+def test_a_cosine_takes_the_rate_from_its_peak_to_nothing() -> None:
+    section = {"lr": 1e-3, "warmup": 10, "cosine": 100}
+    optimizer = make_config("toy", NoModel, {}, {"optimizer": section}, "it").optimizer
+    steps = {0: 0.0, 5: 5e-4, 10: 9.755e-4, 50: 5e-4, 100: 0.0, 150: 0.0}
+    assert {s: rate(optimizer, s) for s in steps} == pytest.approx(steps, abs=1e-6)
+
+
+def test_a_value_that_a_checkpoint_does_not_know_was_the_default() -> None:
+    plain, averaged = (
+        make_config("toy", NoModel, {}, {"optimizer": {"average": value}}, "it")
+        for value in (0.0, 0.9)
+    )
+    table = plain.table()
+    del table["optimizer"]["average"]
+    assert not list(different(plain, table))
+    assert list(different(averaged, table)) == ["optimizer.average: 0.0 there, 0.9 here"]
+
+
 def test_set_goes_over_the_file_and_the_file_over_the_preset(tmp_path) -> None:
     file = tmp_path / "run.toml"
     file.write_text('authors = "pasd"\n[run]\nfolder = "a"\nbatch = 8\nseed = 5', "utf-8")

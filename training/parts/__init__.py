@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-PARTS = ("pasd", "stage1", "diffbir", "dape", "seesr", "dreambooth")
+PARTS = ("pasd", "stage1", "diffbir", "dape", "seesr", "dreambooth", "light")
 
 
 def part_module(name: str) -> Any:
