@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +30,21 @@ class Import:
 
 def read_imports(path: Path, root: Path) -> list[Import]:
     """Everything that the file at `path` imports, wherever in it; the pack lies at `root`."""
-    reader = _Reader(path.relative_to(root).parent.parts)
-    reader.visit(ast.parse(path.read_text("utf-8"), str(path)))
-    return reader.found
+    return list(_read(path.read_text("utf-8"), path.relative_to(root).parent.parts))
+
+
+@functools.lru_cache(maxsize=None)  # several tests ask for the whole tree
+def _read(text: str, folder: tuple[str, ...]) -> tuple[Import, ...]:
+    reader = _Reader(folder)
+    reader.visit(ast.parse(text))
+    return tuple(reader.found)
+
+
+def _last_name(node: ast.expr) -> str:
+    """Of a dotted name; empty for any other expression."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 class _Reader(ast.NodeVisitor):
@@ -48,7 +61,7 @@ class _Reader(ast.NodeVisitor):
     visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]  # noqa: N815
 
     def visit_If(self, node: ast.If) -> None:
-        if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        if _last_name(node.test) == "TYPE_CHECKING":
             self._later(node.body)
             for part in node.orelse:
                 self.visit(part)
@@ -69,8 +82,7 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         """`import_module("comfy.sd")` is an import like any other."""
-        called = ast.unparse(node.func).rpartition(".")[-1]
-        if called in ("import_module", "__import__") and node.args:
+        if _last_name(node.func) in ("import_module", "__import__") and node.args:
             name = node.args[0]
             if isinstance(name, ast.Constant) and isinstance(name.value, str):
                 bare = name.value.lstrip(".")
