@@ -33,7 +33,7 @@ def read_imports(path: Path, root: Path) -> list[Import]:
     return list(_read(path.read_text("utf-8"), path.relative_to(root).parent.parts))
 
 
-@functools.lru_cache(maxsize=None)  # several tests ask for the whole tree
+@functools.cache  # several tests ask for the whole tree
 def _read(text: str, folder: tuple[str, ...]) -> tuple[Import, ...]:
     reader = _Reader(folder)
     reader.visit(ast.parse(text))
