@@ -106,6 +106,7 @@ def two_steps(
     parameters = [trained[name] for name in names]
     assert {p for p in part.parameters() if p.requires_grad} == set(parameters)
     optimizer = torch.optim.AdamW(parameters, **config["optimizer"])
+    probes: dict[str, Tensor] = {}  # the same in both steps, and slow to draw
     for i, (batch, draws) in enumerate(steps):
         optimizer.zero_grad()
         found = part(batch, draws)
@@ -114,7 +115,7 @@ def two_steps(
         case.check(shaped(case, f"loss_{i}", loss.detach()))
         if f"terms_{i}" in case.outputs:
             case.check({f"terms_{i}": torch.stack(terms(found)).detach()})
-        check_gradients(case, i, trained)
+        check_gradients(case, i, trained, probes)
         limit = config.get("max_grad_norm")
         if limit is not None:
             total = torch.nn.utils.clip_grad_norm_(parameters, limit)
@@ -130,8 +131,10 @@ def shaped(case: GoldenCase, name: str, value: Tensor) -> dict[str, Tensor]:
     return {name: value.reshape(case.tensors[name].shape)} if name in case.outputs else {}
 
 
-def check_gradients(case: GoldenCase, i: int, parameters: dict[str, Tensor]) -> None:
-    """Whole gradients of the recorded ones; norm and probe of all."""
+def check_gradients(
+    case: GoldenCase, i: int, parameters: dict[str, Tensor], probes: dict[str, Tensor]
+) -> None:
+    """Whole gradients of the recorded ones; norm and probe of all. probes: those drawn so far."""
     tolerance = case.config["tolerance_gradients"]
     gradients = {
         name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in parameters.items()
@@ -143,8 +146,10 @@ def check_gradients(case: GoldenCase, i: int, parameters: dict[str, Tensor]) -> 
             case.check({recorded: gradient}, tolerance * largest)
 
     def dot(name: str, gradient: Tensor) -> Tensor:
-        probe = seeded.random_input(case.seed, f"probe:{name}", tuple(gradient.shape))
-        return (gradient.double() * torch.from_numpy(probe)).sum()
+        if name not in probes:
+            probe = seeded.random_input(case.seed, f"probe:{name}", tuple(gradient.shape))
+            probes[name] = torch.from_numpy(probe)
+        return (gradient.double() * probes[name]).sum()
 
     norms = torch.stack([gradient.double().norm() for gradient in gradients.values()])
     accepted = tolerance * norms + 1e-6 * norms.max()

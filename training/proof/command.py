@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..base import open_comfyui
+from .curves import curves
 from .lessons import PARTS, Lesson, lessons
 
 
@@ -42,5 +43,6 @@ def run(options: argparse.Namespace) -> int:
     print("| part | | before | after |\n| --- | --- | --- | --- |")
     for row in lessons(lesson):
         print(row, flush=True)
+    (options.folder / "curves.svg").write_text(curves(options.folder), "utf-8")
     print(f"\n{time.process_time() - began:.0f} s of processor time", flush=True)
     return 0
