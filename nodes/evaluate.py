@@ -173,7 +173,7 @@ class RestorationMetrics(CheckedNode):
                     optional=True,
                     tooltip="scikit-image: SSIM as its paper defines it. papers: as the toolbox of "
                     "restoration papers computes it, which rounds Y and takes a negative structure for "
-                    "0; about 0.001 higher. Only figures of one form can be compared.",
+                    "0; that is about 0.001 apart. Only figures of one form can be compared.",
                 ),
             ],
             outputs=[
