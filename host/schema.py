@@ -229,6 +229,13 @@ class CheckedNode(io.ComfyNode):
             cls.execute = classmethod(_checking(execute.__func__))  # pyright: ignore
 
 
+def _many(values: Any) -> list[Any] | None:
+    """The values of an input that is a list to the node; None where nothing came at all."""
+    values = values if isinstance(values, list) else [values]
+    found = [value for value in values if value is not None]
+    return found if found or not values else None
+
+
 def _only(key: str, values: Any) -> Any:
     """The value of an input that is no list to the node, from the list that the host gives."""
     if not isinstance(values, list):
@@ -261,8 +268,8 @@ def _checking(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOut
         try:
             values = given.arguments if every is None else given.arguments.setdefault(every, {})
             if schema.is_input_list:
-                for key in values.keys() - set(cls.lists):
-                    values[key] = _only(key, values[key])
+                for key, value in values.items():
+                    values[key] = _many(value) if key in cls.lists else _only(key, value)
             for part in parts:  # None through a link is as nothing connected
                 if part.optional and values.get(part.id, part) is None:
                     del values[part.id]

@@ -69,14 +69,16 @@ def _described(sizes: UNetSizes) -> str:
 class Moments(nn.Module):
     """The VAE's posterior: the host's own call gives its mode alone."""
 
-    def __init__(self, vae: Any) -> None:
+    def __init__(self, vae: Any, device: torch.device | None = None) -> None:
+        """vae: the host's network. device: where it runs; None: where the pixels are."""
         super().__init__()
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+        self.encoder, self.quant_conv, self.device = vae.encoder, vae.quant_conv, device
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """B 3 H W in -1..1 -> mean and logvar, B 4 h w, float32, not scaled."""
-        found = self.quant_conv(self.encoder(pixels.to(self.quant_conv.weight.dtype)))
-        mean, logvar = found.float().chunk(2, 1)
+        place = self.device or pixels.device
+        found = self.quant_conv(self.encoder(pixels.to(place, self.quant_conv.weight.dtype)))
+        mean, logvar = found.to(pixels.device, torch.float32).chunk(2, 1)
         return mean, logvar
 
 
@@ -113,4 +115,4 @@ def moments_of(vae: Any) -> Moments:
             "training draws from the posterior of Stable Diffusion 1's and 2's VAE. Connect the VAE "
             "of the checkpoint."
         )
-    return Moments(network)
+    return Moments(network, vae.device)  # which may be the CPU's, apart from all others

@@ -408,8 +408,9 @@ class Prompts(NodeInputs):
         prompt = {
             "1": {"class_type": "FuzzSource", "inputs": {}},
             "2": {"class_type": schema.node_id, "inputs": inputs},
-            "3": {"class_type": "FuzzSink", "inputs": {"value": ["2", 0]}},
         }
+        if schema.outputs:  # else it is an end by itself
+            prompt["3"] = {"class_type": "FuzzSink", "inputs": {"value": ["2", 0]}}
         answer = execution.validate_prompt("fuzz", prompt, None)
         valid, error, _, node_errors = (
             asyncio.run(answer) if inspect.isawaitable(answer) else answer

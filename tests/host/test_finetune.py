@@ -237,6 +237,8 @@ REFUSED = [
     ("pasd", {"images": [hole((1, 8, 8, 3))]}, "`images` contains NaN"),
     ("pasd", {"lq_images": [torch.rand(1, 8, 8, 3)]}, "holds 1 pictures and `images` 3"),
     ("pasd", {"lq_images": [torch.rand(3, 8, 30, 3)]}, "proportions differ"),
+    ("pasd", {"images": [None]}, "`images` is missing"),
+    ("pasd", {"positive": [None]}, "`positive` is not connected"),
     ("pasd", {"model": None}, "`model` is not connected; PASD learns with the MODEL"),
     ("pasd", {"vae": None}, "`vae` is not connected"),
     ("pasd", {"positive": None}, "`positive` is not connected"),
