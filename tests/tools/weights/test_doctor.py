@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from restoration.stage1.restorer import BUNDLED_WEIGHTS
+from restoration.stage1.restorer import BUNDLED_WEIGHTS, ENLARGERS
 from restoration.tests.tools.weights import tiny
 from restoration.tools.commands import main
 
@@ -205,8 +205,9 @@ def test_foreign_prefixes_are_named_and_nothing_is_contradicted(tmp_path, capsys
         assert f"(first of {len(weights)} names: net." in said
 
 
-def test_inspect_knows_the_model_that_comes_with_the_pack(capsys) -> None:
-    assert main(["inspect", str(BUNDLED_WEIGHTS)]) == 0
+@pytest.mark.parametrize("file", [BUNDLED_WEIGHTS, *ENLARGERS.values()], ids=lambda file: file.stem)
+def test_inspect_knows_the_models_that_come_with_the_pack(file, capsys) -> None:
+    assert main(["inspect", str(file)]) == 0
     said = capsys.readouterr().out
     assert "the light model that comes with the pack" in said
     assert "complete    yes" in said and "belongs in  the pack's own folder" in said
