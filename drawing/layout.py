@@ -58,6 +58,7 @@ PICTURES = {
     "RestorationSamplePhoto": 231,
     "RestorationCompare": 280,
     "PreviewAny": 120,
+    "LossGraphNode": 280,
 }
 """Least height of what the front end shows below the widgets."""
 
