@@ -76,15 +76,15 @@ def noise_loss(part: Any, unseen: Pictures, patches: Patches) -> float:
     return sum(errors) / len(errors)
 
 
-def restored(part: Any, name: str, lq: Tensor, patches: Patches, steps: int = STEPS) -> Tensor:
+def restored(part: Any, name: str, lq: Tensor, patches: Patches, draw: int = 0) -> Tensor:
     """lq: B 3 H W in 0..1 -> the same size, by the schedule, sampler and start that the nodes of
-    this branch offer, without guidance."""
+    this branch offer, without guidance. draw: which of many restorations."""
     schedule, sampler, start = PUBLISHED[name]
     chosen = registry.schedules()[schedule]
     process, z = part.process, patches.encoded(lq)
     table = process.noise / process.signal
-    timesteps = schedule_timesteps(chosen, steps)
-    sigmas = schedule_sigmas(chosen, table, steps).tolist()
+    timesteps = schedule_timesteps(chosen, STEPS)
+    sigmas = schedule_sigmas(chosen, table, STEPS).tolist()
 
     def denoise(x: Tensor, i: int) -> Tensor:
         rows = torch.full((len(x),), round(timesteps[i]))
@@ -92,12 +92,13 @@ def restored(part: Any, name: str, lq: Tensor, patches: Patches, steps: int = ST
         return x - sigmas[i] * noise
 
     def unit_noise(purpose: str) -> Tensor:
-        return step_noise(7 + len(purpose), z)(0)
+        return step_noise(100 * draw + 7 + len(purpose), z)(0)
 
     first_signal = 1 / (1 + sigmas[0] ** 2)
     point = StartPoint(lambda: z, unit_noise, table, first_signal, NOISE_LEVEL)
     x = registry.starts()[start](point) * math.hypot(1, sigmas[0])
-    return patches.decoded(registry.samplers()[sampler](denoise, x, sigmas, step_noise(8, z)))
+    noise = step_noise(100 * draw + 8, z)
+    return patches.decoded(registry.samplers()[sampler](denoise, x, sigmas, noise))
 
 
 def psnr(found: Tensor, wanted: Tensor) -> float:
@@ -105,8 +106,14 @@ def psnr(found: Tensor, wanted: Tensor) -> float:
     return float(metrics.psnr(found.clamp(0, 1), wanted.clamp(0, 1), peak=1).mean())
 
 
-def restored_psnr(part: Any, name: str, unseen: Pictures, patches: Patches) -> tuple[float, float]:
-    """(of the damaged, of the restored pictures), dB, both as the patches show them."""
+def restored_psnr(
+    part: Any, name: str, unseen: Pictures, patches: Patches, draws: int = 4
+) -> tuple[float, float, float]:
+    """(of the damaged pictures, of one restoration, of the mean of several), dB, all as the patches
+    show them. A single one is a draw from what may have been, whose error is twice that of the mean
+    of all (Blau & Michaeli 2018); the mean of several shows what is known of the picture."""
     batch = unseen.batch()
     shown, wanted = (patches.decoded(patches.encoded(batch[key])) for key in ("lq", "hq"))
-    return psnr(shown, wanted), psnr(restored(part, name, batch["lq"], patches), wanted)
+    drawn = [restored(part, name, batch["lq"], patches, draw).clamp(0, 1) for draw in range(draws)]
+    mean = torch.stack(drawn).mean(0)
+    return psnr(shown, wanted), psnr(drawn[0], wanted), psnr(mean, wanted)
