@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,7 @@ class Dying:
 
     def __init__(self, cures: bool) -> None:
         self.cures, self.alive, self.starts = cures, False, 0
+        self.stopping = threading.Event()
 
     def get_json(self, path, timeout):
         if not self.alive:
@@ -99,17 +103,38 @@ def test_a_server_is_stopped_by_a_signal_that_its_system_has(
     assert process.signals == [number]
 
 
-def test_the_watcher_hears_of_an_end_that_fails(tmp_path, monkeypatch) -> None:
+def test_the_guard_hears_of_an_end_that_fails(tmp_path, monkeypatch) -> None:
     """Else it would take this process for killed, and signal a number that may be another's."""
     said = []
-    watch = type("Watch", (), {"communicate": lambda self, words: said.append(words)})
+    guard = type(
+        "Pretend",
+        (servers.Guard,),
+        {"__init__": lambda self: None, "close": lambda self: said.append(self)},
+    )
 
     def broken(self) -> None:
         raise OSError("no such process")
 
     own = servers.OwnServer(host=Host(tmp_path, "1.0", "test"))
-    own._watch = watch()
+    own._guard = guard()
     monkeypatch.setattr(ComfyServer, "close", broken)
     with contextlib.suppress(OSError):
         own.close()
-    assert said == [b"closed"]
+    assert len(said) == 1 and own._guard is None
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_guard_removes_its_folder_only_where_nobody_has_closed_it(
+    tmp_path: Path, closed: bool
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    guard = servers.Guard(folder)
+    if closed:
+        guard.close()
+    else:
+        guard._process.communicate()  # what the death of this process would do
+    end = time.monotonic() + (1 if closed else 20)
+    while folder.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert folder.exists() == closed
