@@ -168,7 +168,9 @@ def test_result_has_exactly_the_asked_size(
     prompt = quick_restore(tiny_photo)
     for node in prompt.values():
         if node["class_type"] == "RestorationPrepare":
-            node["inputs"].update(upscale_by=factor, min_side=64, multiple=32)
+            node["inputs"].update(min_side=64, multiple=32)
+        if node["class_type"] == "RestorationEnlarge":
+            node["inputs"]["upscale_by"] = factor
     assert saved_image(server, prompt).size == size
 
 

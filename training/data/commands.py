@@ -165,6 +165,7 @@ def run_preview(options: argparse.Namespace) -> int:
     import torch
     from torchvision.utils import make_grid
 
+    from ...common.resample import resize
     from ..parts.common import pairs_of
 
     if options.output.exists():
@@ -174,7 +175,9 @@ def run_preview(options: argparse.Namespace) -> int:
     columns = []
     for number in range(options.count):
         sample = pairs[number]
-        shown = [sample["hq"], *([sample["lq"]] if "lq" in sample else [])]
+        shown = [sample["hq"]]
+        if "lq" in sample:  # smaller where the part enlarges
+            shown.append(resize(sample["lq"][None], *sample["hq"].shape[-2:])[0])
         columns.append(torch.cat(shown, 1))
         print(f"{number + 1}: {sample['names']}: {sample['captions']!r}")
     to_picture(make_grid(columns, nrow=4, padding=4)).save(options.output, "PNG")

@@ -78,6 +78,18 @@ def test_two_steps_give_a_file_that_is_known_as_the_bundled_model(
     assert (tmp_path / "samples/00000002/00.png").is_file()
 
 
+def test_the_preview_shows_small_pictures_below_their_targets(pictures, tmp_path) -> None:
+    from PIL import Image
+
+    from restoration.training.commands import main
+
+    file, sheet = tmp_path / "light.toml", tmp_path / "sheet.png"
+    file.write_text(f'authors = "light_x2"\n[data]\npictures = "{pictures.as_posix()}"\n', "utf-8")
+    assert main(["data", "preview", str(sheet), "--config", str(file), "--count", "1"]) == 0
+    with Image.open(sheet) as shown:
+        assert shown.size == (80, 160)
+
+
 def test_a_run_that_went_on_equals_one_without_a_break(pictures, tmp_path) -> None:
     run(config("light", pictures, tmp_path / "whole"))
     run(config("light", pictures, tmp_path / "parts", run={"steps": 1}))
