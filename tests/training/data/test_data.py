@@ -179,7 +179,7 @@ TARGETS = {"pasd_exact": True, "diffbir_v2": True, "seesr": False, "diffbir_v2.1
 
 
 def test_an_unknown_degradation_is_a_sentence() -> None:
-    with pytest.raises(TrainingError, match="there are none, gray, light, .*realesrgan"):
+    with pytest.raises(TrainingError, match=r"there are none, gray, light, .*realesrgan"):
         damage_of("pads")
 
 
