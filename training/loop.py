@@ -29,6 +29,7 @@ from .log import Log
 from .opened import Opened
 from .rate import rate
 from .run_folder import RunFolder, whole
+from .sharded import check_sharding, gathered, is_sharded, joined
 from .stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def make_accelerator(config: Config, some_idle: bool = False, cpu: bool = False)
     precision is not to be had here."""
     from accelerate import Accelerator, DistributedDataParallelKwargs
     from accelerate.state import PartialState
-    from accelerate.utils import DistributedType, parse_flag_from_env
+    from accelerate.utils import parse_flag_from_env
 
     cpu = cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
     processes = PartialState(cpu=cpu).num_processes
@@ -67,14 +68,8 @@ def make_accelerator(config: Config, some_idle: bool = False, cpu: bool = False)
         )
     except (ValueError, RuntimeError) as error:
         raise TrainingError(f"run.precision = {config.run.precision!r}: {error}.") from error
-    plugin = accelerator.state.deepspeed_plugin
-    if accelerator.distributed_type == DistributedType.FSDP or (plugin and plugin.zero_stage == 3):
-        raise TrainingError(
-            "accelerate is set up to split the parameters over the cards (FSDP or ZeRO 3), from "
-            "which no file for the loader nodes could be written: choose ZeRO 2 or plain data "
-            "parallelism with `accelerate config`."
-        )
-    if plugin:
+    check_sharding(accelerator)
+    if plugin := accelerator.state.deepspeed_plugin:
         plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = share.at_once
     return accelerator
 
@@ -116,9 +111,16 @@ class Trainer:
             accelerator.process_index,
         )
         chosen = config.optimizer
-        self.parameters = list(self.part.trained().values())
+        if is_sharded(accelerator) and (
+            chosen.average or (opened.restore and config.samples.every)
+        ):
+            raise TrainingError(
+                "FSDP splits the network over the cards, but averaged weights and samples need it "
+                "whole: set optimizer.average and samples.every to 0, or choose plain data "
+                "parallelism with `accelerate config`."
+            )
         optimizer = torch.optim.AdamW(
-            self.parameters,
+            self.part.trained().values(),
             chosen.lr,
             (chosen.betas[0], chosen.betas[1]),
             chosen.eps,
@@ -126,6 +128,7 @@ class Trainer:
         )
         keep_only_trained(accelerator, self.part)
         self.module, self.optimizer = accelerator.prepare(self.part, optimizer)
+        self.parameters = list(self.part.trained().values())  # FSDP has put others in their place
         self.average = Average(self.part.trained(), chosen.average) if chosen.average else None
         if self.average:
             accelerator.register_for_checkpointing(self.average)
@@ -166,6 +169,7 @@ class Trainer:
                     norm = self.accelerator.clip_grad_norm_(
                         self.parameters, self.config.optimizer.clip or math.inf
                     )
+                    norm = None if norm is None else joined(norm)
                     if self.accelerator.scaler is None and norm is not None and not norm.isfinite():
                         raise self._no_number("gradient", number, batch["names"])
                 self.optimizer.step()
@@ -268,26 +272,32 @@ def _keep(trainer: Trainer, checkpoints: Checkpoints, done: int, ended: bool) ->
     folder, save = checkpoints.folder, config.save
     if ended or _due(done, save.every):
         checkpoints.save(done)
-    if accelerator.is_main_process:
-        if done == config.run.steps or _due(done, save.export_every):
-            with (
-                writing(folder, f"the export of step {done}"),
-                whole(folder.place("export", done)) as place,
-                trainer.averaged(),
-            ):
-                export(
-                    (opened.publish or trainer.part.published_state)(),
-                    place,
-                    metadata_of(config, done, opened.metadata, opened.digests),
-                )
-        if opened.restore and _due(done, config.samples.every):
-            with (
-                writing(folder, f"the samples of step {done}"),
-                whole(folder.place("samples", done)) as place,
-                trainer.averaged(),
-            ):
-                log.info("Samples of step %d: %s", done, opened.restore(place))
+    if done == config.run.steps or _due(done, save.export_every):
+        with gathered(trainer.module, accelerator.is_main_process):
+            if accelerator.is_main_process:
+                _export(trainer, folder, done)
+    if accelerator.is_main_process and opened.restore and _due(done, config.samples.every):
+        with (
+            writing(folder, f"the samples of step {done}"),
+            whole(folder.place("samples", done)) as place,
+            trainer.averaged(),
+        ):
+            log.info("Samples of step %d: %s", done, opened.restore(place))
     accelerator.wait_for_everyone()
+
+
+def _export(trainer: Trainer, folder: RunFolder, done: int) -> None:
+    config, opened = trainer.config, trainer.opened
+    with (
+        writing(folder, f"the export of step {done}"),
+        whole(folder.place("export", done)) as place,
+        trainer.averaged(),
+    ):
+        export(
+            (opened.publish or trainer.part.published_state)(),
+            place,
+            metadata_of(config, done, opened.metadata, opened.digests),
+        )
 
 
 def _due(done: int, every: int) -> bool:

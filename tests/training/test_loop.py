@@ -6,17 +6,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.utils import DistributedType
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from restoration.tests.training.toy import ToyPictures, run_toy, toy_config
+from restoration.tests.training.toy import ToyPart, ToyPictures, run_toy, toy_config
 from restoration.training import stopping
 from restoration.training.config import read_toml
 from restoration.training.errors import TrainingError
+from restoration.training.loop import Trainer
 from restoration.training.run_folder import RunFolder
+from restoration.training.sharded import check_sharding
 
 ROOT = Path(__file__).parents[2]
 
@@ -155,6 +159,29 @@ def test_a_batch_that_cannot_be_shared_is_a_sentence(tmp_path) -> None:
         run_toy(toy_config(tmp_path, run={"at_once": 3}))
 
 
+@pytest.mark.parametrize(("split_by", "words"), [("FSDP", "FSDP 1"), ("DEEPSPEED", "ZeRO 3")])
+def test_what_splits_so_that_no_file_can_be_written_is_refused(split_by: str, words: str) -> None:
+    accelerator = SimpleNamespace(
+        distributed_type=DistributedType[split_by],
+        is_fsdp2=False,
+        state=SimpleNamespace(deepspeed_plugin=None),
+    )
+    if split_by == "DEEPSPEED":
+        accelerator.state.deepspeed_plugin = SimpleNamespace(zero_stage=2)
+        check_sharding(accelerator)
+        accelerator.state.deepspeed_plugin.zero_stage = 3
+    with pytest.raises(TrainingError, match=rf"by {words}, .*fsdp_version: 2"):
+        check_sharding(accelerator)
+
+
+def test_a_split_network_is_neither_averaged_nor_sampled(tmp_path) -> None:
+    opened = SimpleNamespace(part=ToyPart(), restore=print)
+    split = SimpleNamespace(is_fsdp2=True, num_processes=1, process_index=0)
+    for section in ({"optimizer": {"average": 0.9}}, {"samples": {"every": 1}}):
+        with pytest.raises(TrainingError, match=r"set optimizer\.average and samples\.every to 0"):
+            Trainer(toy_config(tmp_path, **section), opened, split)
+
+
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory) -> Path:
     """What `processes.py` leaves: two processes on one batch, and one that is killed while it
@@ -166,12 +193,14 @@ def processes(tmp_path_factory) -> Path:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
-def test_two_processes_equal_one_with_the_doubled_batch(whole, processes) -> None:
+@pytest.mark.parametrize("how", ["two", "sharded"])
+def test_two_processes_equal_one_with_the_doubled_batch(whole, processes, how: str) -> None:
+    """Each with the whole network, or with a part of it, which also went on from a checkpoint."""
     folder, part = whole
-    weights = load_file(processes / "two/export/00000004/toy.safetensors")
+    weights = load_file(processes / how / "export/00000004/toy.safetensors")
     for name, parameter in part.trained().items():
         torch.testing.assert_close(weights[name], parameter.detach(), rtol=0, atol=1e-6)
-    for (_, one), (_, two) in zip(losses(folder), losses(processes / "two"), strict=True):
+    for (_, one), (_, two) in zip(losses(folder), losses(processes / how), strict=True):
         assert float(one) == pytest.approx(float(two), rel=1e-5)
 
 
