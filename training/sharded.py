@@ -54,9 +54,7 @@ def gathered(module: nn.Module, here: bool) -> Iterator[None]:
     ]
     try:
         for owner, name, parameter in split:
-            value = (
-                parameter.detach().full_tensor()
-            )  # one after the other: a card has no room for all
+            value = joined(parameter.detach())  # one by one: a card may lack room for all
             if here:
                 owner._parameters[name] = nn.Parameter(value.cpu(), parameter.requires_grad)
         yield
