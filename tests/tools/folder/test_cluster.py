@@ -65,16 +65,20 @@ def on_ray(ray, workflow, comfyui, tmp_path):
         photo(tmp_path / "in" / f"{number:02}.png", 10 * number)
 
     def call(*arguments: object, half: Callable[[], object] = lambda: None) -> int:
-        out = tmp_path / "out"
+        out, ended = tmp_path / "out", threading.Event()
 
         def watch() -> None:
             while not ((out / "manifest.jsonl").exists() and len(records(out)) > 2):
-                time.sleep(0.02)
+                if ended.wait(0.02):
+                    return
             half()
 
         threading.Thread(target=watch, daemon=True).start()
         words = ["run", workflow, tmp_path / "in", "-o", out, "--ray", "--comfyui", comfyui]
-        return main([*map(str, [*words, "--cpu", "--workers", 2, *arguments])])
+        try:
+            return main([*map(str, [*words, "--cpu", "--workers", 2, *arguments])])
+        finally:
+            ended.set()
 
     return call
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,7 +19,8 @@ from restoration.tools.weights.installed import DEFAULTS
 @pytest.fixture(autouse=True)
 def _tiny_and_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.use_tiny_sizes(monkeypatch)
-    monkeypatch.setattr(download.time, "sleep", lambda seconds: None)
+    # In the place of the module, for threads of other tests may be waiting by the real one.
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=lambda seconds: None))
     monkeypatch.setattr(download, "RESERVE", 0)
     for name in ("HF_ENDPOINT", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)

@@ -194,7 +194,7 @@ def test_what_passes_is_waited_out(run, server, weights, monkeypatch) -> None:
         waited.append(seconds)
         server.paths["/a"] = Served(weights)
 
-    monkeypatch.setattr(download_module.time, "sleep", sleep)
+    monkeypatch.setattr(download_module, "time", types.SimpleNamespace(sleep=sleep))
     server.paths["/a"] = Served(status=503)
     assert run(of(f"{server.url}/a")) == weights
     assert len(waited) == 1
