@@ -15,8 +15,8 @@ from restoration.tests.fuzz.mutations import mutated, mutated_json
 from restoration.tests.tools.folder.fake_comfy import WORKFLOW
 
 SEED = 0
-CASES = {"nodes": 120, "prompts": 150, "loaders": 25}
-PURE = {"weights": 30, "pictures": 8, "workflows": 20, "manifests": 12}
+CASES = {"nodes": 80, "prompts": 100, "loaders": 25}
+PURE = {"weights": 20, "pictures": 4, "workflows": 10, "manifests": 8}
 
 
 def held(campaign: Campaign, count: int, folder: Path) -> None:

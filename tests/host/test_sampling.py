@@ -558,12 +558,20 @@ def test_guidance_pulls_to_the_latent_and_a_large_share_lands_on_it(model) -> No
     torch.testing.assert_close(final, target, rtol=0, atol=1e-3)
 
 
-LOSSES = ["latent_mse", "latent_mse_v1", "rgb_mse", "rgb_weighted_mse", "rgb_exposure"]
+EXTRA = (
+    pytest.mark.slow
+)  # masks and scales are no business of a loss: one in either space is enough
+LOSSES = [
+    "latent_mse",
+    "rgb_mse",
+    *(pytest.param(name, marks=EXTRA) for name in ("latent_mse_v1", "rgb_weighted_mse")),
+    pytest.param("rgb_exposure", marks=EXTRA),
+]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_masks_and_scale_0_are_exact(eps, vae, loss) -> None:
-    sigmas = sigmas_for(eps, steps=3)
+    sigmas = sigmas_for(eps, steps=2)
     patch = rgb_guided if loss.startswith("rgb") else guided
     extra = (vae,) if loss.startswith("rgb") else ()
     plain = run(eps, sigmas)
@@ -602,7 +610,7 @@ def test_fidelity_turns_the_scale_of_guidance(eps, vae, loss) -> None:
 
 
 def test_guidance_survives_clones_and_reruns_bit_for_bit(model, vae) -> None:
-    sigmas = sigmas_for(model, steps=3)
+    sigmas = sigmas_for(model, steps=2)
     for patched in (guided(model), rgb_guided(model, vae), rgb_guided(model, vae, "rgb_exposure")):
         first = run(patched, sigmas)
         assert torch.equal(run(patched, sigmas), first)

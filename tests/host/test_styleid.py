@@ -58,6 +58,9 @@ def v(host):
     return unet_model(ldm_unet_config(SD2_LIKE), prediction="v")
 
 
+EXTRA = pytest.mark.slow  # seconds each; a case beside it goes the same way
+
+
 @pytest.fixture(params=["eps", "v"])
 def model(request):
     return request.getfixturevalue(request.param)
@@ -183,7 +186,9 @@ def test_only_the_chosen_blocks_change(eps) -> None:
 # Memory modes
 
 
-@pytest.mark.parametrize(("convention", "cfg"), [("diffusers", 3.0), ("ldm", 1.0)])
+@pytest.mark.parametrize(
+    ("convention", "cfg"), [("diffusers", 3.0), pytest.param("ldm", 1.0, marks=EXTRA)]
+)
 def test_memory_modes_agree(model, convention, cfg) -> None:
     """float16 within a thousandth of the largest value, the other two within float32's rounding."""
     found = {
@@ -330,7 +335,11 @@ def test_rows_that_do_not_go_up_are_refused(eps) -> None:
         apply(eps, *ends)
 
 
-@pytest.mark.parametrize("size", [(8, 24), (24, 24), (7, 9)], ids=str)
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param((8, 24), marks=EXTRA), pytest.param((24, 24), marks=EXTRA), (7, 9)],
+    ids=str,
+)
 def test_style_may_have_another_size(eps, size) -> None:
     style = latent("style", 1, *size)
     out = stylized(eps, "cpu_fp32", "content", style)

@@ -26,6 +26,7 @@ from restoration.tests.host.styleid_runs import (
 pytestmark = pytest.mark.host
 
 FEATURES = ("cpu_fp32", "lockstep")
+EXTRA = pytest.mark.slow  # seconds each; a case beside it goes the same way
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def lazy(model: Any) -> Any:
 # Caches
 
 
-@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("first", [pytest.param(True, marks=EXTRA), False])
 def test_easycache_in_lockstep_keeps_the_rows_apart(eps, caplog, first) -> None:
     """As with kept features, where a call has the stylized rows alone. The oldest host's mixes the
     rows of any call, which is said."""
@@ -129,7 +130,10 @@ def adapter(rows: int) -> Any:
     return control.set_cond_hint(hint, 1.0, (0.0, 1.0))
 
 
-@pytest.mark.parametrize(("images", "cfg"), [(1, 2.0), (2, 1.0), (2, 2.0)])
+@pytest.mark.parametrize(
+    ("images", "cfg"),
+    [pytest.param(1, 2.0, marks=EXTRA), pytest.param(2, 1.0, marks=EXTRA), (2, 2.0)],
+)
 def test_a_t2i_adapter_steers_in_lockstep_as_with_kept_features(eps, images, cfg) -> None:
     control = adapter(1)
     prompts = {"positive": text("good", control=control), "negative": text("bad", control=control)}

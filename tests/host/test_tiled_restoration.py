@@ -27,7 +27,8 @@ pytestmark = pytest.mark.host
 
 HEIGHT, WIDTH, SIDE, OVERLAP = 20, 18, 8, 3
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
-BATCHES = [1, 2, 4, 100]
+EXTRA = pytest.mark.slow  # one by one, and in another number than what is there: as two by two
+BATCHES = [pytest.param(1, marks=EXTRA), 2, pytest.param(4, marks=EXTRA), 100]
 
 
 @pytest.fixture(scope="module")

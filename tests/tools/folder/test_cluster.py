@@ -83,7 +83,9 @@ def on_ray(ray, workflow, comfyui, tmp_path):
     return call
 
 
-@pytest.mark.parametrize("killed", ["nothing", "an actor", "a machine"])
+@pytest.mark.parametrize(
+    "killed", [pytest.param("nothing", marks=pytest.mark.slow), "an actor", "a machine"]
+)
 def test_workers_make_what_one_server_makes_whatever_dies(
     on_ray, ray, run, tmp_path, capsys, killed
 ) -> None:
