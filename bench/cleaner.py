@@ -44,10 +44,12 @@ from _photos import (  # noqa: E402
     round8,
 )
 
+from restoration.stage1.restorer import BUNDLED_WEIGHTS as WEIGHTS  # noqa: E402
+from restoration.stage1.restorer import ENLARGERS as BUNDLED_ENLARGERS  # noqa: E402
+
 Method = Callable[[Array], Array]
 
-WEIGHTS = ROOT / "stage1" / "weights.safetensors"
-ENLARGERS = {"x2": ROOT / "stage1" / "x2.safetensors", "x4": ROOT / "stage1" / "x4.safetensors"}
+ENLARGERS = {f"x{factor}": file for factor, file in BUNDLED_ENLARGERS.items()}
 KINDS = ("noise", "jpeg", "mixed", "blur", "enlarged")
 LEVELS = ("light", "strong")
 FLAT = {

@@ -47,6 +47,7 @@ class ControlConfig:
             num_head_channels=sizes.num_head_channels,
             context_dim=sizes.context_dim,
             in_channels=sizes.in_channels,
+            hint_channels=sizes.in_channels,
         )
 
     @property

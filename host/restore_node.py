@@ -11,7 +11,7 @@ from comfy_api.latest import io
 from ..common.color import ColorCorrection
 from ..common.recipe import Given, Graph, Settings, Speed
 from .expansion import expanded, raw
-from .schema import CheckedNode, fidelity_slider, schema
+from .schema import CheckedNode, fidelity_slider, schema, seed_input
 
 WIDGETS = frozenset(each.name for each in fields(Settings))
 SMALLEST_TILE = 256
@@ -101,14 +101,7 @@ def dials(
             tooltip=f"Steps of the sampler. 0: the authors' number ({steps}). Fewer are quicker "
             "and smoother.",
         ),
-        io.Int.Input(
-            "seed",
-            default=seed,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="Another number draws other details; the same number the same picture.",
-        ),
+        seed_input("Another number draws other details; the same number the same picture.", seed),
         tile_size_input(tile_size),
         io.Combo.Input(
             "speed",

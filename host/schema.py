@@ -55,6 +55,18 @@ class FileInput(io.Combo.Input):
     it (see `folders.find_below` for names that lead out of the models' folders)."""
 
 
+def seed_input(tooltip: str, default: int = 0) -> io.Input:
+    """`seed`, any of 64 bits, which the front end can draw anew after every run."""
+    return io.Int.Input(
+        "seed",
+        default=default,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=True,
+        tooltip=tooltip,
+    )
+
+
 def fidelity_input(effect: str) -> io.Input:
     """`fidelity`, 0..1 (common/fidelity.py); at its default everything is as without it. effect:
     what the tooltip says of this node's own knob."""

@@ -18,7 +18,7 @@ from ..common.lpips import perceptual_distance
 from ..common.metrics import luma_psnr, luma_ssim, papers_luma_ssim
 from ..common.no_reference import figures_alone, load_brisque, load_clipiqa
 from ..common.resample import resize
-from ..host.schema import CheckedNode, schema
+from ..host.schema import CheckedNode, schema, seed_input
 
 
 class RealWorldDegradation(CheckedNode):
@@ -45,14 +45,9 @@ class RealWorldDegradation(CheckedNode):
                     "of its face model. realesrgan_exact, pasd_exact, seesr, diffbir_v2.1: each "
                     "as the authors' code computes it; the last two sharpen the picture first.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Draws the damage and its noise. The second picture of a batch gets "
-                    "seed + 1, the third seed + 2: alone with that seed it comes out the same.",
+                seed_input(
+                    "Draws the damage and its noise. The second picture of a batch gets "
+                    "seed + 1, the third seed + 2: alone with that seed it comes out the same."
                 ),
                 io.Combo.Input(
                     "output_size",

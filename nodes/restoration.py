@@ -27,6 +27,37 @@ from ..stage1.restorer import blend, enlarger_for
 from ..stage1.run import run_enlarger, run_restorer
 
 
+def upscale_input(default: float, tooltip: str) -> io.Input:
+    """`upscale_by`."""
+    return io.Float.Input(
+        "upscale_by", default=default, min=0.01, max=16.0, step=0.01, tooltip=tooltip
+    )
+
+
+def tile_inputs(size: str, overlap: int, sense: str) -> tuple[io.Input, io.Input]:
+    """`tile_size` and `tile_overlap` of a network that runs over pixels. size, sense: what the
+    tooltips say of them in this node. overlap: the default."""
+    return (
+        io.Int.Input(
+            "tile_size",
+            default=512,
+            min=0,
+            max=8192,
+            step=64,
+            tooltip=f"{size} Smaller needs less memory; 0 never tiles. Halved by itself when memory "
+            "runs out.",
+        ),
+        io.Int.Input(
+            "tile_overlap",
+            default=overlap,
+            min=0,
+            max=4096,
+            step=8,
+            tooltip=f"How far neighboring tiles overlap. {sense} Without effect where that is 0.",
+        ),
+    )
+
+
 class RestorationPrepare(CheckedNode):
     """First node of a restoration: a picture of a size that the networks accept."""
 
@@ -42,14 +73,10 @@ class RestorationPrepare(CheckedNode):
             advanced=("min_side", "multiple", "fit"),
             inputs=[
                 io.Image.Input("image", tooltip="The degraded photo. Any size; alpha is kept."),
-                io.Float.Input(
-                    "upscale_by",
-                    default=1.0,
-                    min=0.01,
-                    max=16.0,
-                    step=0.01,
-                    tooltip="Size of the final picture relative to the input. "
-                    "1 keeps the size; the papers work at 2 to 4.",
+                upscale_input(
+                    1.0,
+                    "Size of the final picture relative to the input. 1 keeps the size; the papers "
+                    "work at 2 to 4.",
                 ),
                 io.Int.Input(
                     "min_side",
@@ -240,24 +267,10 @@ class DegradationRemover(CheckedNode):
             advanced=("tile_overlap", "resize_to_input"),
             inputs=[
                 io.Image.Input("image", tooltip="The degraded picture. Any size; alpha is kept."),
-                io.Int.Input(
-                    "tile_size",
-                    default=512,
-                    min=0,
-                    max=8192,
-                    step=64,
-                    tooltip="Pictures larger than this run in tiles of this many pixels, blended "
-                    "smoothly. Smaller needs less memory; 0 never tiles. Halved by itself when "
-                    "memory runs out.",
-                ),
-                io.Int.Input(
-                    "tile_overlap",
-                    default=64,
-                    min=0,
-                    max=4096,
-                    step=8,
-                    tooltip="How far neighboring tiles overlap. More hides seams better and takes "
-                    "longer; must be smaller than tile_size. Without effect where that is 0.",
+                *tile_inputs(
+                    "Pictures larger than this run in tiles of this many pixels, blended smoothly.",
+                    64,
+                    "More hides seams better and takes longer; must be smaller than tile_size.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -328,35 +341,17 @@ class RestorationEnlarge(CheckedNode):
             advanced=("tile_overlap",),
             inputs=[
                 io.Image.Input("image", tooltip="A clean photo. Any size; alpha is kept."),
-                io.Float.Input(
-                    "upscale_by",
-                    default=2.0,
-                    min=0.01,
-                    max=16.0,
-                    step=0.01,
-                    tooltip="Size of the result relative to the photo. 1 changes nothing. Up to 2 "
-                    "the x2 network enlarges, above it that for x4; bicubic does the rest, and all "
-                    "of it below 1.",
+                upscale_input(
+                    2.0,
+                    "Size of the result relative to the photo. 1 changes nothing. Up to 2 the x2 "
+                    "network enlarges, above it that for x4; bicubic does the rest, and all of it "
+                    "below 1.",
                 ),
-                io.Int.Input(
-                    "tile_size",
-                    default=512,
-                    min=0,
-                    max=8192,
-                    step=64,
-                    tooltip="Photos larger than this run in tiles of this many of their pixels. "
-                    "Smaller needs less memory; 0 never tiles. Halved by itself when memory runs "
-                    "out.",
-                ),
-                io.Int.Input(
-                    "tile_overlap",
-                    default=32,
-                    min=0,
-                    max=4096,
-                    step=8,
-                    tooltip="How far neighboring tiles overlap. From 24 on tiles change nothing: the "
-                    "networks see no further. Must be smaller than tile_size. Without effect where "
-                    "that is 0.",
+                *tile_inputs(
+                    "Photos larger than this run in tiles of this many of their pixels.",
+                    32,
+                    "From 24 on tiles change nothing: the networks see no further. Must be smaller "
+                    "than tile_size.",
                 ),
             ],
             outputs=[

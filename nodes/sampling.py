@@ -18,7 +18,7 @@ from ..host.sampling import (
     restoration_sampler,
     restoration_sigmas,
 )
-from ..host.schema import CheckedNode, fidelity_input, percent_range, schema
+from ..host.schema import CheckedNode, fidelity_input, percent_range, schema, seed_input
 
 CATEGORY = "restoration/sampling"
 
@@ -191,14 +191,7 @@ class LREmbeddedNoise(CheckedNode):
                     tooltip="The encoded low-quality picture (SeeSR, PASD) or the degradation "
                     "remover's output (DiffBIR).",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Of the noise. With start noise it is that of RandomNoise.",
-                ),
+                seed_input("Of the noise. With start noise it is that of RandomNoise."),
                 io.Sigmas.Input(
                     "sigmas",
                     tooltip="The same SIGMAS that go to the sampler: the first decides how "

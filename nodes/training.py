@@ -18,7 +18,7 @@ from ..diffbir.load import saved_diffbir
 from ..diffbir.trainable import tuning as diffbir_tuning
 from ..host.finetune import Beside, Settings, Tuning, finetune
 from ..host.saving import Saved, save_network
-from ..host.schema import CheckedNode, schema
+from ..host.schema import CheckedNode, schema, seed_input
 from ..host.training_inputs import partners_of, pictures_of, texts_for
 from ..pasd.load import saved_pasd
 from ..pasd.networks import PASDModel
@@ -141,14 +141,9 @@ class RestorationFineTune(CheckedNode):
                     "of DiffBIR and DAPE end at 1e-5 and 2.5e-5, which keep more of what the network "
                     "knew. A loss that grows or is no number: lower it.",
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Draws crops, damage, noise and timesteps. The same seed and inputs "
-                    "train the same network.",
+                seed_input(
+                    "Draws crops, damage, noise and timesteps. The same seed and inputs "
+                    "train the same network."
                 ),
                 io.Combo.Input(
                     "training_dtype",

@@ -19,8 +19,9 @@ from ..common.degradation import Preset, training_pair
 from ..common.jpeg import jpeg_round_trip
 from .data.pairs import Damage, gray
 from .errors import TrainingError
+from .stage1.network import ENLARGING
 
-LIGHT = {"light": 1, "light_x2": 2, "light_x4": 4}
+LIGHT = {"light": 1, **{f"light_{name}": factor for name, factor in ENLARGING.items()}}
 """Of the light models: name -> factor. The crop is larger than what is learned from: by the area that
 the JPEG grid moves in, or to be shrunk a little first."""
 

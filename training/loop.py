@@ -29,7 +29,7 @@ from .log import Log
 from .opened import Opened
 from .rate import rate
 from .run_folder import RunFolder, whole
-from .sharded import check_sharding, gathered, is_sharded, joined
+from .sharded import check_sharding, gathered, joined
 from .stopping import StopRequest
 
 if TYPE_CHECKING:
@@ -111,9 +111,7 @@ class Trainer:
             accelerator.process_index,
         )
         chosen = config.optimizer
-        if is_sharded(accelerator) and (
-            chosen.average or (opened.restore and config.samples.every)
-        ):
+        if accelerator.is_fsdp2 and (chosen.average or (opened.restore and config.samples.every)):
             raise TrainingError(
                 "FSDP splits the network over the cards, but averaged weights and samples need it "
                 "whole: set optimizer.average and samples.every to 0, or choose plain data "

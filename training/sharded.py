@@ -28,11 +28,6 @@ def check_sharding(accelerator: Accelerator) -> None:
         )
 
 
-def is_sharded(accelerator: Accelerator) -> bool:
-    """Whether parameters are split over the processes."""
-    return accelerator.is_fsdp2
-
-
 def joined(value: Tensor) -> Tensor:
     """A tensor of which this process may hold a part only; every process must ask for it."""
     from torch.distributed.tensor import DTensor

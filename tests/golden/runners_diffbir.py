@@ -9,23 +9,7 @@ import torch
 
 from restoration.tests.golden.runners_foundation import recorded_tile_weights
 from restoration.tests.golden.suite import GoldenCase, golden
-
-
-def control_config(config: dict[str, Any]):
-    """Our own config from the reference's."""
-    from restoration.diffbir.config import ControlConfig
-
-    return ControlConfig(
-        model_channels=config["model_channels"],
-        channel_mult=tuple(config["channel_mult"]),
-        num_res_blocks=config["num_res_blocks"],
-        attention_resolutions=tuple(config["attention_resolutions"]),
-        transformer_depth=config["transformer_depth"],
-        num_head_channels=config["num_head_channels"],
-        context_dim=config["context_dim"],
-        in_channels=config["in_channels"],
-        hint_channels=config["hint_channels"],
-    )
+from restoration.tools.check.hosted import control_config
 
 
 def diffbir(case: GoldenCase, get, **options: Any):

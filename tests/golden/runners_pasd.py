@@ -15,16 +15,7 @@ from restoration.common.schedule import scaled_linear_alphas
 from restoration.pasd.sampling import unipc_timesteps
 from restoration.registry import samplers, schedules
 from restoration.tests.golden.suite import GoldenCase, golden
-
-
-def heads(config: dict[str, Any]) -> dict[str, int]:
-    """Our fields of the heads, which no file tells: an integer is their number at every level, a
-    list the number by level, whose width is then one."""
-    number = config["attention_head_dim"]
-    if isinstance(number, int):
-        return {"num_heads": number, "num_head_channels": -1}
-    (width,) = {c // n for c, n in zip(config["block_out_channels"], number, strict=True)}
-    return {"num_heads": -1, "num_head_channels": width}
+from restoration.tools.check.hosted import pasd_heads
 
 
 def pasd_config(config: dict[str, Any]):
@@ -47,7 +38,7 @@ def pasd_config(config: dict[str, Any]):
         use_linear=config.get("use_linear_projection", False),
         adm_channels=config.get("projection_class_embeddings_input_dim"),
         in_channels=config["in_channels"],
-        **heads(config),
+        **pasd_heads(config),
     )
 
 
@@ -137,7 +128,7 @@ def control_branch(case: GoldenCase, get) -> None:
     config, text = case.config, case.tensors
     weights, encoder = control_part(case.state_dict())
     sizes = pasd_config(config)
-    assert replace(config_from(weights), **heads(config)) == sizes
+    assert replace(config_from(weights), **pasd_heads(config)) == sizes
     layers = {"dtype": torch.float32, "device": "cpu"}
     hints, control = control_networks(sizes, weights, encoder, layers, assign=False)
     x = text["sample"]

@@ -25,25 +25,10 @@ from restoration.seesr.keys import (
 from restoration.tests.golden.runners_foundation import recorded_tile_weights
 from restoration.tests.golden.runners_pasd import guessed, numbered
 from restoration.tests.golden.suite import GoldenCase, golden
+from restoration.tools.check.hosted import seesr_config
 
 SPACINGS = {"leading": "seesr_ddpm", "trailing": "seesr_turbo"}
 """The reference's names of step sets, and our node's."""
-
-
-def seesr_config(config: dict[str, Any]) -> SeeSRConfig:
-    """Our own config from the reference's. attention_head_dim is the number of heads."""
-    widths, heads = config["block_out_channels"], config["attention_head_dim"]
-    heads = [heads] * len(widths) if isinstance(heads, int) else heads
-    per_head = {width // number for width, number in zip(widths, heads, strict=True)}
-    assert len(per_head) == 1, "Stable Diffusion 2 has one width a head for all levels"
-    return SeeSRConfig(
-        channels=tuple(widths),
-        num_res_blocks=config["layers_per_block"],
-        transformers=tuple(kind.startswith("Cross") for kind in config["down_block_types"]),
-        context_dim=config["cross_attention_dim"],
-        num_head_channels=per_head.pop(),
-        in_channels=config["in_channels"],
-    )
 
 
 def host_unet(config: dict[str, Any], plain: dict[str, Tensor]):

@@ -211,7 +211,7 @@ def test_a_run_killed_while_it_saves_keeps_the_checkpoint_before(whole, processe
     half = killed / "checkpoints/.00000004.part"
     assert (half / "trained.safetensors").is_file(), "it was killed too early"
     again = run_toy(toy_config(killed), resume="latest")
-    same(whole[1], again)
+    same(whole[1], again, 1e-6)  # it was killed in a process of one thread
     assert steps(killed) == [2, 4] and not half.exists()
 
 

@@ -9,6 +9,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ...common.hint_encoder import HintEncoder, hint_encoder_config
+from ...diffbir.config import ControlConfig
+from ...seesr.config import SeeSRConfig
 from ..comfyui.find import PACK_ROOT
 from ..comfyui.inprocess import import_comfyui
 from .cases import Case
@@ -64,19 +67,47 @@ def main() -> None:
     print(json.dumps([each.as_dict() for each in found]))
 
 
-def diffbir_control(case: Case, place: Place) -> dict[str, Tensor]:
-    """IRControlNet: one call."""
-    from ...diffbir.config import ControlConfig
-    from ...diffbir.keys import convert
-    from ...diffbir.networks import DiffBIRControlNet
-
+def control_config(config: Mapping[str, Any]) -> ControlConfig:
+    """DiffBIR's sizes from a case's, which are in the words of its reference."""
     lists = ("channel_mult", "attention_resolutions")
     names = ("model_channels", "num_res_blocks", "transformer_depth", "num_head_channels")
     names += ("context_dim", "in_channels", "hint_channels")
-    config = ControlConfig(
-        **{name: tuple(case.config[name]) for name in lists},
-        **{name: case.config[name] for name in names},
+    return ControlConfig(
+        **{name: tuple(config[name]) for name in lists}, **{name: config[name] for name in names}
     )
+
+
+def seesr_config(config: Mapping[str, Any]) -> SeeSRConfig:
+    """SeeSR's sizes from a case's, in diffusers' words: attention_head_dim is the number of heads."""
+    widths, heads = config["block_out_channels"], config["attention_head_dim"]
+    heads = [heads] * len(widths) if isinstance(heads, int) else heads
+    (per_head,) = {width // number for width, number in zip(widths, heads, strict=True)}
+    return SeeSRConfig(
+        channels=tuple(widths),
+        num_res_blocks=config["layers_per_block"],
+        transformers=tuple(kind.startswith("Cross") for kind in config["down_block_types"]),
+        context_dim=config["cross_attention_dim"],
+        num_head_channels=per_head,
+        in_channels=config["in_channels"],
+    )
+
+
+def pasd_heads(config: Mapping[str, Any]) -> dict[str, int]:
+    """PASD's heads, which no file tells: an integer is their number at every level, a list the number
+    by level, whose width is then one."""
+    number = config["attention_head_dim"]
+    if isinstance(number, int):
+        return {"num_heads": number, "num_head_channels": -1}
+    (width,) = {c // n for c, n in zip(config["block_out_channels"], number, strict=True)}
+    return {"num_heads": -1, "num_head_channels": width}
+
+
+def diffbir_control(case: Case, place: Place) -> dict[str, Tensor]:
+    """IRControlNet: one call."""
+    from ...diffbir.keys import convert
+    from ...diffbir.networks import DiffBIRControlNet
+
+    config = control_config(case.config)
     network = DiffBIRControlNet(config)
     network.load_state_dict(convert(case.weights(), case.name, config))
     place.ready(network)
@@ -94,8 +125,7 @@ def pasd_control(case: Case, place: Place) -> dict[str, Tensor]:
 
     weights, encoder = control_part(case.weights(), case.name)
     config = config_from(weights, case.name)
-    heads = {"num_heads": case.config["attention_head_dim"], "num_head_channels": -1}
-    unet = {**config.unet_config(), **heads}
+    unet = {**config.unet_config(), **pasd_heads(case.config)}
     hints = HintEncoder(**hint_encoder_config(encoder))
     hints.load_state_dict(encoder)
     network = ControlEncoder(unet, comfy.ops.manual_cast)
@@ -115,20 +145,11 @@ def seesr_control(case: Case, place: Place) -> dict[str, Tensor]:
     """SeeSR's control network with its representation attention."""
     import comfy.ops
 
-    from ...seesr.config import SeeSRConfig
     from ...seesr.keys import control_part
     from ...seesr.load import branch_weights
     from ...seesr.networks import SeeSRControlNet
 
-    widths, heads = case.config["block_out_channels"], case.config["attention_head_dim"]
-    config = SeeSRConfig(
-        channels=tuple(widths),
-        num_res_blocks=case.config["layers_per_block"],
-        transformers=tuple(kind.startswith("Cross") for kind in case.config["down_block_types"]),
-        context_dim=case.config["cross_attention_dim"],
-        num_head_channels=widths[0] // heads[0],
-        in_channels=case.config["in_channels"],
-    )
+    config = seesr_config(case.config)
     network = SeeSRControlNet(config, operations=comfy.ops.manual_cast)
     network.load_state_dict(branch_weights(control_part(case.weights(), case.name), config))
     place.ready(network)

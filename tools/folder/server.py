@@ -110,6 +110,10 @@ class OwnServer(ComfyServer):
         assert self._guard is not None and self._process is not None
         self._guard.add(self._process.pid)
 
+    def failure(self, what: str) -> HostError:
+        error = super().failure(what)
+        return error if self.cpu else HostError(f"{error}\nA machine without a card needs --cpu.")
+
     def close(self) -> None:
         with _undisturbed():
             try:

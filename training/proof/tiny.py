@@ -71,16 +71,7 @@ def branch(name: str, base: Base, eyes: nn.Module) -> Any:
         from ...diffbir.config import ControlConfig
         from ...diffbir.trainable import DiffBIRTrainable
 
-        config = ControlConfig(
-            model_channels=WIDTH,
-            channel_mult=(1, 2),
-            num_res_blocks=1,
-            attention_resolutions=(2, 1),
-            num_head_channels=sizes.num_head_channels,
-            context_dim=TEXT,
-            in_channels=sizes.in_channels,
-            hint_channels=sizes.in_channels,
-        )
+        config = ControlConfig.of(sizes)
         part: Any = DiffBIRTrainable(base.unet, PROCESS, config, nn.Identity(), **given)
         part.start()
         return part
@@ -93,15 +84,7 @@ def branch(name: str, base: Base, eyes: nn.Module) -> Any:
         from ...seesr.config import SeeSRConfig
         from ...seesr.trainable import SeeSRTrainable
 
-        chosen = SeeSRConfig(
-            channels=sizes.channels,
-            num_res_blocks=1,
-            transformers=(True, True),
-            context_dim=TEXT,
-            num_head_channels=sizes.num_head_channels,
-            in_channels=sizes.in_channels,
-        )
-        part = SeeSRTrainable(base.unet, PROCESS, chosen, eyes, **given)
+        part = SeeSRTrainable(base.unet, PROCESS, SeeSRConfig.of(sizes), eyes, **given)
     part.start(1)
     return part
 

@@ -150,6 +150,20 @@ def degrade(rng: Rng, image: Array, mode: str) -> Array:
     return quantize(image)
 
 
+def turned(rng: Rng, area: Array) -> Array:
+    """By quarters, and mirrored half the time."""
+    area = np.rot90(area, int(rng.integers(4)))
+    return area[:, ::-1] if rng.random() < 0.5 else area
+
+
+def exposed(rng: Rng, area: Array) -> Array:
+    """Half the time in another exposure and white balance. area: float32."""
+    if rng.random() >= 0.5:
+        return area
+    gain = rng.uniform(0.7, 1.2) * np.exp(rng.normal(0, 0.06, 3))
+    return (area - 128) * gain.astype(np.float32) + 128 + rng.uniform(-25, 25)
+
+
 def flat_area(rng: Rng, side: int) -> Array:
     """One even color, most often white, black or a gray, or two that meet at a straight edge."""
     colors = []
@@ -182,12 +196,9 @@ def training_pair(
     flat = rng.random() < FLAT_SHARE
     if flat:
         area = flat_area(rng, side)
-    area = np.rot90(area, int(rng.integers(4)))
-    if rng.random() < 0.5:
-        area = area[:, ::-1]
-    if not flat and rng.random() < 0.5:  # other exposure and white balance
-        gain = rng.uniform(0.7, 1.2) * np.exp(rng.normal(0, 0.06, 3))
-        area = (area - 128) * gain.astype(np.float32) + 128 + rng.uniform(-25, 25)
+    area = turned(rng, area)
+    if not flat:
+        area = exposed(rng, area)
     soft = mode is None and not flat and rng.random() < SOFT_SHARE
     if mode is None:
         mode = str(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .degrade import add_jpeg, quantize, resize
+from .degrade import add_jpeg, exposed, quantize, resize, turned
 from .noise import add_grain, add_noise
 
 Array = np.ndarray
@@ -22,9 +22,8 @@ FILTERS = (
     Image.Resampling.BILINEAR,
 )
 FILTER_SHARES = (0.6, 0.15, 0.15, 0.1)
-SMALLER_SHARE = (
-    0.4  # pictures shrunk a little first: detail as fine as a pixel, scenes as from afar
-)
+SMALLER_SHARE = 0.4
+"""Pictures shrunk a little first: detail as fine as a pixel, scenes as from afar."""
 GRAIN_SHARE = 0.2
 TRACES_SHARE = 0.04  # small pictures with weak noise or in a good JPEG
 
@@ -37,14 +36,8 @@ def patch_of(rng: Rng, image: Array, side: int) -> Array:
         height, width = (max(side, round(n * scale)) for n in image.shape[:2])
         image = quantize(resize(image.astype(np.float32), height, width, Image.Resampling.LANCZOS))
     top, left = (int(rng.integers(0, n - side + 1)) for n in image.shape[:2])
-    area = image[top : top + side, left : left + side]
-    area = np.rot90(area, int(rng.integers(4)))
-    if rng.random() < 0.5:
-        area = area[:, ::-1]
-    area = area[..., rng.permutation(3)].astype(np.float32)
-    if rng.random() < 0.5:
-        gain = rng.uniform(0.7, 1.2) * np.exp(rng.normal(0, 0.06, 3))
-        area = (area - 128) * gain.astype(np.float32) + 128 + rng.uniform(-25, 25)
+    area = turned(rng, image[top : top + side, left : left + side])
+    area = exposed(rng, area[..., rng.permutation(3)].astype(np.float32))
     if rng.random() < GRAIN_SHARE:
         area = add_grain(rng, area, rng.uniform(0.3, 5.0))
     return quantize(area)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...common.draws import Draws, Row
 from ...common.state_dict import StateDict
-from .network import make_network, start_from
+from .network import ENLARGING, make_network, start_from
 
 FILE = "weights.safetensors"
 FLOORS = {"restoring": 2e-5, "enlarging": 5e-6}
@@ -34,7 +34,7 @@ class LightTrainable(nn.Module):
         """name: of `network.RESTORING` or `network.ENLARGING`."""
         super().__init__()
         self.network = make_network(name, seed)
-        self.floor = FLOORS["enlarging" if name.startswith("x") else "restoring"]
+        self.floor = FLOORS["enlarging" if name in ENLARGING else "restoring"]
 
     def forward(self, batch: Mapping[str, Any], draws: Draws) -> dict[str, Tensor]:
         output = self.network(batch["lq"].contiguous(memory_format=torch.channels_last))

@@ -28,6 +28,29 @@ def fake() -> Iterator[FakeComfy]:
     server.close()
 
 
+MAIN = """
+import importlib.util, os, signal, sys, threading, time
+spec = importlib.util.spec_from_file_location("fake_comfy", {fake!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+{refuse}
+module.FakeComfy(int(sys.argv[sys.argv.index("--port") + 1])).refuse = refuse
+threading.Event().wait()
+"""
+
+
+@pytest.fixture
+def comfyui(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A folder that is started as a ComfyUI is. The module's REFUSE defines `refuse(prompt, image)`, which
+    its every job goes through."""
+    folder = tmp_path / "ComfyUI"
+    (folder / "comfy").mkdir(parents=True)
+    fake = str(Path(__file__).parent / "fake_comfy.py")
+    (folder / "main.py").write_text(MAIN.format(fake=fake, refuse=request.module.REFUSE))
+    return folder
+
+
 @pytest.fixture
 def workflow(tmp_path: Path) -> Path:
     path = tmp_path / "workflow.json"

@@ -4,7 +4,6 @@ ComfyUI. test_ray.py and tests/server/test_cluster.py have the real ones."""
 from __future__ import annotations
 
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -27,14 +26,8 @@ from restoration.tools.folder.workflow import make_job
 
 ORDER = Order(make_job(WORKFLOW), Saving("png", 95), "workflow.json", 60.0)
 
-MAIN = """
-import importlib.util, sys, threading, time
-spec = importlib.util.spec_from_file_location("fake_comfy", {fake!r})
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-fake = module.FakeComfy(int(sys.argv[sys.argv.index("--port") + 1]))
-fake.refuse = lambda prompt, image: time.sleep(0.1)
-threading.Event().wait()
+REFUSE = """
+refuse = lambda prompt, image: time.sleep(0.1)
 """
 
 
@@ -47,15 +40,6 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> PretendRay:
     monkeypatch.setitem(sys.modules, "ray", pretend)
     monkeypatch.setattr(cluster, "PAUSE", 0.05)
     return pretend
-
-
-@pytest.fixture
-def comfyui(tmp_path: Path) -> Path:
-    folder = tmp_path / "ComfyUI"
-    (folder / "comfy").mkdir(parents=True)
-    fake = str(Path(__file__).parent / "fake_comfy.py")
-    (folder / "main.py").write_text(textwrap.dedent(MAIN.format(fake=fake)))
-    return folder
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -21,30 +20,12 @@ pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX"),
 ]
 
-MAIN = """
-import importlib.util, os, signal, sys, threading, time
-spec = importlib.util.spec_from_file_location("fake_comfy", {fake!r})
-module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-def die(prompt, image):
+REFUSE = """
+def refuse(prompt, image):
     time.sleep(0.2)
     if image.getpixel((0, 0))[2] == 200:
         os.kill(os.getpid(), signal.SIGKILL)
-
-module.FakeComfy(int(sys.argv[sys.argv.index("--port") + 1])).refuse = die
-threading.Event().wait()
 """
-
-
-@pytest.fixture
-def comfyui(tmp_path: Path) -> Path:
-    folder = tmp_path / "ComfyUI"
-    (folder / "comfy").mkdir(parents=True)
-    fake = str(Path(__file__).parent / "fake_comfy.py")
-    (folder / "main.py").write_text(textwrap.dedent(MAIN.format(fake=fake)))
-    return folder
 
 
 def test_a_run_on_ray_survives_poison_and_a_killed_actor_and_leaves_nothing(

@@ -138,3 +138,15 @@ def test_a_guard_removes_its_folder_only_where_nobody_has_closed_it(
     while folder.exists() and time.monotonic() < end:
         time.sleep(0.05)
     assert folder.exists() == closed
+
+
+@pytest.mark.parametrize("cpu", [True, False])
+def test_one_that_does_not_start_says_why_and_what_a_machine_without_a_card_needs(
+    tmp_path: Path, cpu: bool
+) -> None:
+    (tmp_path / "comfy").mkdir()
+    (tmp_path / "main.py").write_text("raise SystemExit('Found no driver')")
+    with pytest.raises(HostError) as told, servers.serving(tmp_path, (), cpu):
+        pass
+    assert "(exit code 1). The end of its log:\nFound no driver" in str(told.value)
+    assert str(told.value).endswith("--cpu.") != cpu
