@@ -58,6 +58,8 @@ class ComfyServer(ComfyClient):
     base: Path = field(init=False)
     url: str = field(init=False)
     _process: subprocess.Popen[bytes] | None = field(init=False, default=None)
+    _interruptible: bool = field(init=False, default=True)
+    """It hears SIGINT: what nohup or a shell starts in the background does not, nor what it starts."""
 
     def __enter__(self) -> ComfyServer:
         self.base = Path(tempfile.mkdtemp(prefix="comfy-host-"))
@@ -117,6 +119,9 @@ class ComfyServer(ComfyClient):
             "--front-end-root", str(self.frontend or self.base / "empty"),
             *self.extra_arguments,
         ]  # fmt: skip
+        # Windows knows no other signal than SIGTERM to send.
+        ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        self._interruptible = not ignored and sys.platform != "win32"
         environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
         with (self.base / "server.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -135,8 +140,8 @@ class ComfyServer(ComfyClient):
     def close(self) -> None:
         """Stops the server and removes its base folder; harmless when called twice."""
         if (process := self._process) is not None:
-            windows = sys.platform == "win32"  # where SIGTERM ends it, and no other is known
-            for number in (signal.SIGTERM,) if windows else (signal.SIGINT, signal.SIGTERM):
+            interrupts = (signal.SIGINT,) if self._interruptible else ()
+            for number in (*interrupts, signal.SIGTERM):
                 if process.poll() is not None:
                     break
                 process.send_signal(number)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from restoration.tools.comfyui import process as processes
 from restoration.tools.comfyui.find import Host, HostError
 from restoration.tools.comfyui.process import ComfyServer
 from restoration.tools.folder import server as servers
@@ -90,15 +91,27 @@ class Stopping:
 
 
 @pytest.mark.parametrize(
-    ("system", "number"), [("linux", signal.SIGINT), ("win32", signal.SIGTERM)]
+    ("system", "ignored", "number"),
+    [
+        ("linux", False, signal.SIGINT),
+        ("linux", True, signal.SIGTERM),
+        ("win32", False, signal.SIGTERM),
+    ],
 )
-def test_a_server_is_stopped_by_a_signal_that_its_system_has(
-    tmp_path, monkeypatch, system, number
+def test_a_server_is_stopped_by_a_signal_that_it_hears(
+    tmp_path, monkeypatch, system, ignored, number
 ) -> None:
+    """The interrupt is ignored by what nohup or a background job starts, and waited for in vain."""
     own = ComfyServer(host=Host(tmp_path, "1.0", "test"))
-    own.base, process = tmp_path / "base", Stopping()
-    own._process = process  # type: ignore[assignment]
+    (base := tmp_path / "base").mkdir()
+    own.base, process = base, Stopping()
     monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(processes.subprocess, "Popen", lambda *words, **settings: process)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if ignored else signal.default_int_handler)
+    try:
+        own._launch()
+    finally:
+        signal.signal(signal.SIGINT, before)
     own.close()
     assert process.signals == [number]
 
