@@ -26,6 +26,8 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else a gallery of templates covers the graph
     "Comfy.Minimap.Visible": False,
 }
+STILL = "*, *::before, *::after {animation: none !important; transition: none !important}"
+"""Nothing moves or fades to where it will be: without a card, drawing that takes most of the time."""
 
 
 @pytest.fixture(scope="session")
@@ -97,6 +99,7 @@ def open_tab(browser, server: ComfyServer, without: str = "", size: tuple[int, i
     tab.wait_for_function(
         "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 100"
     )
+    tab.add_style_tag(content=STILL)
     return tab
 
 

@@ -32,6 +32,7 @@ ERRORS = """() => Object.keys(app.lastNodeErrors ?? {}).length || app.lastExecut
 WARNINGS = """() => [...document.querySelectorAll(
     "[role=dialog], .p-toast-message-warn, .p-toast-message-error, [data-testid=error-overlay]"
 )].map(each => each.innerText)"""
+NODES2 = "on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 SETTLED = 800
 """Milliseconds after which a warning would have come, as its own test proves."""
 
@@ -66,6 +67,9 @@ def test_the_front_end_would_have_told_what_is_missing(page, server, missing) ->
     page.evaluate("workflow => app.loadGraphData(workflow, true, true, 'broken')", workflow)
     page.wait_for_timeout(SETTLED)
     assert page.evaluate(WARNINGS) and page.evaluate(PROBLEMS)
+    for look in (True, False):
+        page.evaluate(NODES2, look)
+    assert page.evaluate(WARNINGS), "templates look for it after this"
     dismiss(page)
 
 
