@@ -45,10 +45,9 @@ def save_network(saved: Saved, prefix: str, hidden: Any) -> Path:
     from safetensors import SafetensorError
 
     try:
-        os.makedirs(root, exist_ok=True)
         folder, beginning, first, *_ = folder_paths.get_save_image_path(prefix.strip(), root)
         file = write_new(
-            {k: v.detach().cpu().contiguous() for k, v in saved.weights.items()},
+            saved.weights,
             Path(folder),
             lambda number: f"{beginning}_{first + number:05}_.safetensors",
             {"format": "pt", **saved.metadata, **_workflow(hidden)},

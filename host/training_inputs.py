@@ -22,7 +22,7 @@ def pictures_of(images: Sequence[Tensor], name: str) -> list[Tensor]:
         raise ValueError(
             f"`{name}` holds no picture. Connect Load Image, or a node that loads many."
         )
-    return [row.cpu().clamp(0, 1).clone() for row in rows]
+    return [row.cpu().clamp(0, 1) for row in rows]
 
 
 def partners_of(damaged: Sequence[Tensor], clean: Sequence[Tensor]) -> list[Tensor]:
@@ -50,8 +50,8 @@ def partners_of(damaged: Sequence[Tensor], clean: Sequence[Tensor]) -> list[Tens
 def texts_for(
     pictures: Sequence[Tensor], width: int, positive: Sequence[Any], empty: Sequence[Any] | None
 ) -> tuple[list[Tensor], Tensor | None]:
-    """(one text for all pictures, or one each; the empty one, if there is any), N D each, on the CPU,
-    their own memory. width: D that the network reads. positive, empty: lists of conditionings.
+    """(one text for all pictures, or one each; the empty one, if there is any), N D each, float32, on
+    the CPU. width: D that the network reads. positive, empty: lists of conditionings.
     Raises ValueError, naming the input, for others."""
     texts = _features(positive, width, "positive")
     if len(texts) not in (1, len(pictures)):
@@ -74,4 +74,4 @@ def _features(conditionings: Sequence[Any], width: int, name: str) -> list[Tenso
             )
         if not row.isfinite().all():
             raise ValueError(f"`{name}` contains NaN or infinite values: encode the text again.")
-    return [row.float().cpu().clone() for row in rows]
+    return [row.float().cpu() for row in rows]
