@@ -78,7 +78,7 @@ class DiffBIRTrainable(DiffusionTrainable):
             draws["aug_timesteps"] = steps.to(device)
         return draws
 
-    def condition(self, batch: Mapping[str, Any]) -> Tensor:
+    def seen(self, batch: Mapping[str, Any]) -> Tensor:
         """The cleaned picture's latent, B 4 h w, scaled: the mode of the posterior."""
         if "condition" in batch:
             return batch["condition"]
@@ -90,17 +90,20 @@ class DiffBIRTrainable(DiffusionTrainable):
             mode, _ = self.moments(self.cleaner(batch["lq"]) * 2 - 1)
         return self.scale_factor * mode
 
+    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor, seen: Tensor) -> Tensor:
+        residuals, middle = self.control(
+            torch.cat([x, seen], 1), timesteps.float(), context, options=training_options()
+        )
+        return run_unet(self.unet, x, timesteps, context, Additions(residuals, middle))
+
     def forward(self, batch: Mapping[str, Any], draws: Draws) -> dict[str, Tensor]:
         z, context = self.target_latent(batch, draws), self.context(batch)
-        condition = self.condition(batch)
+        condition = self.seen(batch)
         if self.augmentation:
             condition = self.process.noised(condition, draws["aug_noise"], draws["aug_timesteps"])
         noise, timesteps = draws["noise"], draws["timesteps"]
         x = self.process.noised(z, noise, timesteps)
-        residuals, middle = self.control(
-            torch.cat([x, condition], 1), timesteps.float(), context, options=training_options()
-        )
-        predicted = run_unet(self.unet, x, timesteps, context, Additions(residuals, middle))
+        predicted = self.predict(x, timesteps, context, condition)
         return diffbir_loss(predicted, self.process.target(z, noise, timesteps))
 
 

@@ -16,7 +16,7 @@ from ..common.diffusion import ForwardProcess
 from ..common.unet import UNetSizes
 from .sampling import training_table
 from .trainable import frozen
-from .trainable_unet import build_unet
+from .trainable_unet import SCALE_FACTOR, build_unet
 
 PREFIX = "diffusion_model."
 LATENT_CHANNELS = 4
@@ -80,6 +80,26 @@ class Moments(nn.Module):
         found = self.quant_conv(self.encoder(pixels.to(place, self.quant_conv.weight.dtype)))
         mean, logvar = found.to(pixels.device, torch.float32).chunk(2, 1)
         return mean, logvar
+
+
+class Autoencoder(Moments):
+    """The posterior, and the way back from it."""
+
+    def __init__(self, vae: Any, device: torch.device | None = None) -> None:
+        """See `Moments`."""
+        super().__init__(vae, device)
+        self.decoder, self.post_quant_conv = vae.decoder, vae.post_quant_conv
+
+    def encoded(self, pixels: Tensor) -> Tensor:
+        """B 3 H W in 0..1 -> B 4 h w in the model's scale: the posterior's mode."""
+        return SCALE_FACTOR * self(pixels * 2 - 1)[0]
+
+    def decoded(self, latent: Tensor) -> Tensor:
+        """B 4 h w in the model's scale -> B 3 H W, about 0..1, float32."""
+        weight = self.post_quant_conv.weight
+        place = self.device or latent.device
+        pixels = self.decoder(self.post_quant_conv((latent / SCALE_FACTOR).to(place, weight.dtype)))
+        return (pixels.to(latent.device, torch.float32) + 1) / 2
 
 
 def unet_of(model: Any) -> UNetModel:

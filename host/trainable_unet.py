@@ -152,6 +152,18 @@ class DiffusionTrainable(Trainable):
         with torch.no_grad():
             return self.text(batch["captions"])
 
+    def seen(self, batch: Mapping[str, Any]) -> Any:
+        """What a branch makes of the damaged picture, the same at every noise level: for `predict`."""
+        return None
+
+    def predict(self, x: Tensor, timesteps: Tensor, context: Tensor, seen: Any) -> Tensor:
+        """What the UNet answers with all that is added to it, B 4 h w.
+
+        x: B 4 h w at the noise levels of `timesteps`, B, in the variance-preserving scale. context:
+        B N D. seen: what `seen` gave.
+        """
+        return run_unet(self.unet, x, timesteps, context)
+
     def latent_shape(self, batch: Mapping[str, Any]) -> tuple[torch.device, tuple[int, ...]]:
         """(device, 4 h w) of the target's latent."""
         if "mean" in batch:

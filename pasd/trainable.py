@@ -95,15 +95,24 @@ class PASDTrainable(DiffusionTrainable):
             "unet.": renamed(self.attention, attention),
         }
 
+    def seen(self, batch: Mapping[str, Any]) -> tuple[Tensor, list[Tensor]]:
+        return self.encoder.with_rgbs(batch["lq"])
+
+    def predict(
+        self, x: Tensor, timesteps: Tensor, context: Tensor, seen: tuple[Tensor, list[Tensor]]
+    ) -> Tensor:
+        hint, _ = seen
+        residuals, middle = self.control(
+            x, timesteps.float(), context, hint, options=training_options()
+        )
+        return run_unet(self.unet, x, timesteps, context, self._additions(residuals, middle))
+
     def forward(self, batch: Mapping[str, Any], draws: Draws) -> dict[str, Tensor]:
         z, context = self.target_latent(batch, draws), self.context(batch)
         noise, timesteps = draws["noise"], draws["timesteps"]
         x = self.process.noised(z, noise, timesteps)
-        hint, rgbs = self.encoder.with_rgbs(batch["lq"])
-        residuals, middle = self.control(
-            x, timesteps.float(), context, hint, options=training_options()
-        )
-        predicted = run_unet(self.unet, x, timesteps, context, self._additions(residuals, middle))
+        seen = self.seen(batch)
+        predicted, rgbs = self.predict(x, timesteps, context, seen), seen[1]
         wanted = self.process.target(z, noise, timesteps)
         return pasd_loss(predicted, wanted, rgbs, batch["hq"] * 2 - 1, self.color)
 

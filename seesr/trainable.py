@@ -92,14 +92,20 @@ class SeeSRTrainable(DiffusionTrainable):
         with torch.no_grad():
             return self.eyes(batch["lq"])
 
-    def forward(self, batch: Mapping[str, Any], draws: Draws) -> dict[str, Tensor]:
-        z, context = self.target_latent(batch, draws), self.context(batch)
-        embeds, options = self.embeds(batch), training_options()
-        noise, timesteps = draws["noise"], draws["timesteps"]
-        x = self.process.noised(z, noise, timesteps)
-        hint = self.control.hint(batch["lq"])
+    def seen(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        return self.control.hint(batch["lq"]), self.embeds(batch)
+
+    def predict(
+        self, x: Tensor, timesteps: Tensor, context: Tensor, seen: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        (hint, embeds), options = seen, training_options()
         residuals, middle = self.control(x, timesteps.float(), context, hint, embeds, options)
         blocks = rca_blocks(self.rca, self.config.unet_sites, embeds, options)
-        additions = Additions(residuals, middle, blocks)
-        predicted = run_unet(self.unet, x, timesteps, context, additions)
+        return run_unet(self.unet, x, timesteps, context, Additions(residuals, middle, blocks))
+
+    def forward(self, batch: Mapping[str, Any], draws: Draws) -> dict[str, Tensor]:
+        z, context = self.target_latent(batch, draws), self.context(batch)
+        noise, timesteps = draws["noise"], draws["timesteps"]
+        x = self.process.noised(z, noise, timesteps)
+        predicted = self.predict(x, timesteps, context, self.seen(batch))
         return seesr_loss(predicted, self.process.target(z, noise, timesteps))

@@ -88,6 +88,7 @@ class Base:
     unet_config: Mapping[str, Any]
     """In the host's words."""
     moments: nn.Module | None = None
+    """Of the VAE; an `Autoencoder` where restorations are to be looked at."""
     text: nn.Module | None = None
     digest: str = ""
 
@@ -112,14 +113,14 @@ def check_family(sizes: UNetSizes, width: int, what: str, file: str) -> None:
         )
 
 
-def read_base(name: str, half: torch.dtype | None = None) -> Base:
+def read_base(name: str, half: torch.dtype | None = None, decodes: bool = False) -> Base:
     """UNet, VAE and text encoder of a checkpoint. half: the VAE's precision, None: float32.
-    TrainingError where it is no Stable Diffusion checkpoint."""
+    decodes: whether its decoder is kept. TrainingError where it is no Stable Diffusion checkpoint."""
     import comfy.model_detection
     import comfy.sd
 
     from ..host.text_window import TextWindow
-    from ..host.trainable_base import Moments
+    from ..host.trainable_base import Autoencoder, Moments
     from ..host.trainable_unet import build_unet
 
     file = model_file("checkpoints", name, "model.base")
@@ -144,5 +145,5 @@ def read_base(name: str, half: torch.dtype | None = None) -> Base:
         text = TextWindow.of_clip(clip)
     except ValueError as error:
         raise TrainingError(f"model.base = {file}: {error}") from error
-    moments = Moments(vae.first_stage_model).to(half or torch.float32)
+    moments = (Autoencoder if decodes else Moments)(vae.first_stage_model).to(half or torch.float32)
     return Base(unet, config, moments, text, digest(file))

@@ -106,6 +106,7 @@ class Samples:
     every: int = length(1000)
     count: int = length(4)
     steps: int = length(20)
+    """Of a diffusion part's restorations."""
     seed: int = length(0)
 
 

@@ -14,14 +14,16 @@ from ..common.resample import resize
 from .config import Config
 from .data.pictures import to_picture
 from .opened import Restore
+from .part import Batch
 from .parts.common import pairs_of
 
 
-def restorer(config: Config, restored: Callable[[Tensor], Tensor]) -> Restore | None:
+def restorer(config: Config, restored: Callable[[Batch], Tensor]) -> Restore | None:
     """Restores the run's sample pictures; None where it names none.
 
-    restored: B 3 H W in 0..1 -> the same size. Files: the damaged, the restored and the clean
-    picture side by side.
+    restored: `lq` and `captions` of a batch of one -> 1 3 H W in 0..1. A caption is the text that
+    lies beside the picture, or the run's prompt, where the part learns with texts; else empty.
+    Files: the damaged, the restored and the clean picture side by side.
     """
     chosen = config.samples
     if not chosen.pictures:
@@ -32,11 +34,14 @@ def restorer(config: Config, restored: Callable[[Tensor], Tensor]) -> Restore | 
         lq=(),
         texts="",
         text="none",
+        null_text=0,
+        long_text=0,
         crop="center",
         flip=0,
     )
     run = replace(config.run, seed=chosen.seed)
     pairs = pairs_of(replace(config, data=data, run=run))
+    pairs = replace(pairs, data=replace(data, text=config.data.text))
     shown = [pairs[number] for number in range(min(chosen.count, len(pairs)))]
 
     @torch.no_grad()
@@ -44,7 +49,7 @@ def restorer(config: Config, restored: Callable[[Tensor], Tensor]) -> Restore | 
         before, after = [], []
         for number, sample in enumerate(shown):
             lq, hq = sample["lq"][None], sample["hq"][None]
-            found = restored(lq).float().cpu().clamp(0, 1)
+            found = restored({"lq": lq, "captions": [sample["captions"]]}).float().cpu().clamp(0, 1)
             lq = resize(lq, hq.shape[-2], hq.shape[-1]).clamp(0, 1)  # of parts that enlarge
             before.append(float(metrics.psnr(lq, hq, peak=1)))
             after.append(float(metrics.psnr(found, hq, peak=1)))

@@ -334,6 +334,20 @@ def test_the_posterior_is_sampled_and_the_batch_may_bring_pictures(host) -> None
         made(batch, draws)
 
 
+def test_samples_go_to_latents_and_back_as_by_the_hosts_own_vae(host) -> None:
+    from restoration.host.trainable_base import Autoencoder
+
+    vae = tiny_vae()
+    own = Autoencoder(vae.first_stage_model.float().cpu())
+    pixels = torch.rand(2, 3, 32, 48)
+    with torch.no_grad():
+        latent = own.encoded(pixels)
+        found = own.decoded(latent)
+    wanted = vae.encode(pixels.movedim(1, -1)) * 0.18215
+    assert torch.allclose(latent, wanted, atol=1e-5)
+    assert torch.allclose(found.clamp(0, 1).movedim(1, -1), vae.decode(latent / 0.18215), atol=1e-5)
+
+
 def test_one_window_is_the_hosts_own_of_a_short_prompt(host) -> None:
     """For both tokenizers; longer prompts are cut where the host would begin another window."""
     import comfy.sd1_clip

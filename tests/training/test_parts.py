@@ -56,6 +56,12 @@ class Moments(nn.Module):
         small = torch.nn.functional.avg_pool2d(pixels, 8)
         return torch.cat([small, small[:, :1]], 1), torch.full_like(small[:, :1], -9.0)
 
+    def encoded(self, pixels: Tensor) -> Tensor:
+        return self(pixels * 2 - 1)[0]
+
+    def decoded(self, latent: Tensor) -> Tensor:
+        return torch.nn.functional.interpolate(latent[:, :3] / 2 + 0.5, scale_factor=8)
+
 
 class Text(nn.Module):
     def forward(self, captions: list[str]) -> Tensor:
@@ -127,7 +133,8 @@ class Run:
 @pytest.fixture(scope="module", params=AUTHORS)
 def ran(request, host, tmp_path_factory, pictures) -> Run:
     folder = tmp_path_factory.mktemp(request.param)
-    config = config_of(request.param, folder, pictures)
+    shown = {"pictures": str(pictures), "every": 2, "count": 1, "steps": 2}
+    config = config_of(request.param, folder, pictures, samples=shown)
     opened = open_tiny(config)
     before = {k: v.detach().clone() for k, v in opened.part.trained().items()}
     start = folder.with_name(f"{folder.name} start")
@@ -154,6 +161,21 @@ def test_a_short_run_exports_what_the_doctor_knows(ran) -> None:
             if method.recognize and (made := method.recognize(weights, file.name, metadata))
         ]
         assert [each.method for each in found] == [name], file
+
+
+def test_it_draws_samples_restored_by_its_network(ran) -> None:
+    """Which says nothing of how well: the networks are drawn."""
+    with Image.open(ran.folder / "samples/00000002/00.png") as sheet:
+        assert sheet.size == (3 * SIDE, SIDE)
+        parts = [sheet.crop((i * SIDE, 0, (i + 1) * SIDE, SIDE)) for i in range(3)]
+    assert len({part.tobytes() for part in parts}) == 3
+
+
+def test_samples_of_a_part_that_restores_nothing_are_refused(host, tmp_path, pictures) -> None:
+    for authors in ("dape", "dreambooth"):
+        config = config_of(authors, tmp_path, pictures, samples={"pictures": str(pictures)})
+        with pytest.raises(TrainingError, match=r"^samples\.pictures is .* restores nothing"):
+            part_module(config.part).open_part(config)
 
 
 def part_name(ran: Run) -> str:
@@ -269,7 +291,7 @@ def test_samples_are_restored_beside_their_damaged_and_clean_ones(tmp_path, pict
     config = config_of(
         "diffbir_stage1_v2", tmp_path, pictures, samples={"pictures": str(pictures), "count": 2}
     )
-    restore = restorer(config, lambda pixels: pixels)
+    restore = restorer(config, lambda batch: batch["lq"])
     assert restore is not None and "PSNR" in restore(tmp_path)
     with Image.open(tmp_path / "01.png") as sheet:
         assert sheet.size == (3 * SIDE, SIDE)

@@ -12,7 +12,7 @@ from ...common.draws import Draws, Row, normal
 from ...common.state_dict import StateDict
 from ...host.text_window import TextWindow
 from ...host.trainable import Published, renamed
-from ...host.trainable_unet import DiffusionTrainable, diffusers_names, run_unet
+from ...host.trainable_unet import DiffusionTrainable, diffusers_names
 from .objective import dreambooth_loss, snr_weights, with_offset
 
 
@@ -77,7 +77,7 @@ class DreamBooth(DiffusionTrainable):
         if settings.offset_noise:
             noise = with_offset(noise, draws["offset_noise"])
         x = self.process.noised(z, noise, timesteps)
-        predicted = run_unet(self.unet, x, timesteps, self.context(batch))
+        predicted = self.predict(x, timesteps, self.context(batch), None)
         wanted, classes = self.process.target(z, noise, timesteps), self.classes(len(z))
         weights = None
         if settings.snr_gamma is not None:

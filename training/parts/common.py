@@ -21,7 +21,9 @@ HALF = {"no": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 def base_of(config: Config, width: int = 0, what: str = "") -> Base:
     """The base of a run. width: of its text tokens, where only one family will do; what: the part, in
     words. TrainingError for another one."""
-    base = read_base(config.model.base, HALF[config.run.precision])
+    base = read_base(
+        config.model.base, HALF[config.run.precision], decodes=bool(config.samples.pictures)
+    )
     if width:
         check_family(base.sizes, width, what, config.model.base)
     return base
@@ -37,6 +39,14 @@ def pairs_of(config: Config, needs_lq: bool = True) -> Pairs:
         )
     items = training_items(config.data, needs_lq and damage is None)
     return Pairs(config.data, items, Order(len(items), config.run.seed), damage)
+
+
+def without_samples(config: Config, why: str) -> None:
+    """TrainingError where a run asks for samples of a part that can give none."""
+    if config.samples.pictures:
+        raise TrainingError(
+            f"samples.pictures is {config.samples.pictures!r}, but {why}: leave it out of this run."
+        )
 
 
 def begin(config: Config, part: Any, **start: Any) -> None:

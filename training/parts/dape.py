@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..base import digest, model_file
 from ..config import Config, path
 from ..opened import Opened
-from .common import begin, metadata, pairs_of, tagger_weights
+from .common import begin, metadata, pairs_of, tagger_weights, without_samples
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ def open_part(config: Config) -> Opened:
     """The LoRA with its data."""
     from ...tagger.trainable import DAPETrainable
 
+    without_samples(config, "DAPE finds tags and restores nothing")
     chosen, pairs = config.model, pairs_of(config)
     rates = {} if chosen.regularized else dict.fromkeys(RATES, 0.0)
     part = DAPETrainable(tagger_weights(chosen.ram), **rates)

@@ -15,6 +15,7 @@ from ..base import Base, digest, model_file
 from ..config import Config, path
 from ..errors import TrainingError
 from ..opened import Opened
+from ..restoration import branch_restorer
 from .common import base_of, begin, metadata, pairs_of
 
 
@@ -72,4 +73,5 @@ def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | Non
     )
     begin(config, part)
     head = metadata(config, "diffbir", version=chosen.version)
-    return Opened(part, pairs, len(pairs), head, {"base": base.digest, **digests})
+    restore = branch_restorer(config, part)
+    return Opened(part, pairs, len(pairs), head, {"base": base.digest, **digests}, restore=restore)

@@ -15,7 +15,7 @@ from ..config import Config, path
 from ..data.pairs import Pairs, Sample, share_of
 from ..errors import TrainingError
 from ..opened import Opened
-from .common import base_of, begin, metadata, pairs_of
+from .common import base_of, begin, metadata, pairs_of, without_samples
 
 CLIP_L = 768
 """Text width of Stable Diffusion 1, whose text encoder has one name in all files."""
@@ -62,6 +62,7 @@ def open_part(config: Config, base: Base | None = None) -> Opened:
     from ..dreambooth.lora import LoRATrainable
     from ..dreambooth.trainable import DreamBoothSettings, DreamBoothTrainable
 
+    without_samples(config, "DreamBooth learns a subject or a style and restores nothing")
     chosen = config.model
     pairs: Any = pairs_of(config, needs_lq=False)
     if chosen.class_pictures:

@@ -14,6 +14,7 @@ from ...stage1.keys import TRAINED_ON
 from ..config import Config, path
 from ..errors import TrainingError
 from ..opened import Opened
+from ..part import Batch
 from ..samples import restorer
 from .common import metadata, pairs_of
 
@@ -47,8 +48,8 @@ def open_part(config: Config) -> Opened:
             raise TrainingError(str(error)) from error
     head = metadata(config, "stage1", network=name, trained_on=TRAINED_ON)
 
-    def restored(pixels: Tensor) -> Tensor:
-        return part.network(pixels.to(next(part.parameters()).device))
+    def restored(batch: Batch) -> Tensor:
+        return part.network(batch["lq"].to(next(part.parameters()).device))
 
     restore = restorer(config, restored)
     return Opened(part, pairs, len(pairs), head, restore=restore, publish=part.published_half)

@@ -9,6 +9,7 @@ from ...common.diffusion import ForwardProcess
 from ..base import Base
 from ..config import Config, path
 from ..opened import Opened
+from ..restoration import branch_restorer
 from .common import base_of, begin, metadata, pairs_of
 
 
@@ -46,4 +47,5 @@ def open_part(config: Config, base: Base | None = None) -> Opened:
     )
     begin(config, part, zero_start=chosen.zero_start)
     head = metadata(config, "pasd", variant=chosen.variant)
-    return Opened(part, pairs, len(pairs), head, {"base": base.digest})
+    restore = branch_restorer(config, part)
+    return Opened(part, pairs, len(pairs), head, {"base": base.digest}, restore=restore)

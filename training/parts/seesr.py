@@ -11,6 +11,7 @@ from ...common.diffusion import ForwardProcess
 from ..base import Base, model_file, read_weights
 from ..config import Config, path
 from ..opened import Opened
+from ..restoration import branch_restorer
 from .common import base_of, begin, metadata, pairs_of, tagger_weights
 
 
@@ -62,7 +63,8 @@ def open_part(config: Config, base: Base | None = None, eyes: nn.Module | None =
     )
     begin(config, part, zero_start=chosen.zero_start)
     head = metadata(config, "seesr")
-    return Opened(part, pairs, len(pairs), head, {"base": base.digest})
+    restore = branch_restorer(config, part)
+    return Opened(part, pairs, len(pairs), head, {"base": base.digest}, restore=restore)
 
 
 def _eyes(ram: str, dape: str) -> nn.Module:

@@ -11,6 +11,7 @@ from torch import Tensor
 from ...common.resample import pad_to, round_up
 from ..config import Config, path
 from ..opened import Opened
+from ..part import Batch
 from ..samples import restorer
 from .common import begin, metadata, pairs_of
 
@@ -34,8 +35,9 @@ def open_part(config: Config) -> Opened:
     return Opened(part, pairs, len(pairs), head, restore=restorer(config, partial(_run, part)))
 
 
-def _run(part: Any, pixels: Tensor) -> Tensor:
+def _run(part: Any, batch: Batch) -> Tensor:
     """Padded by zeros to what the unshuffling and the windows need, as its authors do."""
+    pixels = batch["lq"]
     height, width = pixels.shape[-2:]
     device = next(part.parameters()).device
     padded = pad_to(
