@@ -1,4 +1,4 @@
-"""Several workers at once: kills, poison, stragglers, back-pressure, and a folder that still fills."""
+"""Several workers at once: kills, poison, stragglers, back-pressure, and memory that does not grow."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ import os
 import threading
 import time
 import tracemalloc
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from restoration.tests.tools.folder.fake_comfy import WORKFLOW, FakeComfy
-from restoration.tests.tools.folder.helpers import files, photo, records
+from restoration.tests.tools.folder.fake_comfy import WORKFLOW
 from restoration.tools.comfyui.client import Stopped
 from restoration.tools.comfyui.find import HostError
 from restoration.tools.commands import main
-from restoration.tools.folder import manifest, plan, run, summary, watch
+from restoration.tools.folder import run
 from restoration.tools.folder.execute import After, Attempt, Cause, Failure
 from restoration.tools.folder.pool import Pool
 from restoration.tools.folder.saving import Order, Saving, Task
@@ -178,107 +175,6 @@ def test_what_no_picture_can_change_ends_the_run_for_all() -> None:
         mapped([Broken("a"), Hand("b", seconds=30)], tasks(9))
 
 
-# The command, with servers that only pretend
-
-
-@pytest.fixture
-def second():
-    server = FakeComfy()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def both(fake, second, workflow, tmp_path):
-    def call(*arguments: object, output: Path = tmp_path / "both") -> int:
-        words = ["run", str(workflow), *map(str, arguments), "-o", str(output)]
-        return main([*words, "--server", fake.url, "--server", second.url])
-
-    return call
-
-
-def test_several_servers_make_what_one_makes(run, both, fake, second, tmp_path, capsys) -> None:
-    for number in range(12):
-        photo(tmp_path / "in" / f"{number}.png", 10 * number)
-    fake.refuse = second.refuse = lambda prompt, image: time.sleep(0.02)
-    assert both(tmp_path / "in") == 0
-    said = capsys.readouterr().out
-    assert len(fake.prompts) + len(second.prompts) == 12 and fake.prompts and second.prompts
-    assert f"{fake.url} {len(fake.prompts)} (" in said and "pictures a minute)" in said
-    assert run(tmp_path / "in", output=tmp_path / "one") == 0
-    made = files(tmp_path / "both")
-    assert sorted(made) == sorted(files(tmp_path / "one")) and len(made) == 12
-    assert {r["input"]: r["outputs"][0]["file"] for r in records(tmp_path / "both")} == {
-        r["input"]: r["outputs"][0]["file"] for r in records(tmp_path / "one")
-    }
-    assert both(tmp_path / "in") == 0 and len(fake.prompts) + len(second.prompts) == 24
-
-
-def test_a_server_that_dies_leaves_its_pictures_to_the_other_one(
-    both, fake, second, tmp_path, capsys
-) -> None:
-    for number in range(12):
-        photo(tmp_path / "in" / f"{number}.png", 10 * number)
-
-    def die(prompt, image):
-        if len(fake.prompts) == 2:
-            fake.get = lambda path: (b"", 500)
-            return "vanish"
-        return time.sleep(0.02)
-
-    fake.refuse = die
-    second.refuse = lambda prompt, image: time.sleep(0.02)
-    assert both(tmp_path / "in") == 0
-    assert len(fake.prompts) == 2 and len(second.prompts) == 11
-    assert {record["status"] for record in records(tmp_path / "both")} == {"done"}
-    assert len(records(tmp_path / "both")) == 12
-
-
-def test_failures_are_counted_by_what_they_are_laid_to(run, fake, photos, capsys) -> None:
-    (photos / "broken.png").write_text("no picture")
-    fake.refuse = lambda prompt, image: "too dark" if image.getpixel((0, 0))[2] == 10 else None
-    assert run(photos) == 1
-    said = capsys.readouterr().out
-    assert "Failures: " in said
-    assert "1 refused or failed by the workflow" in said
-    assert "1 could not be read, sent or written" in said
-
-
-def test_a_run_that_goes_on_tells_how_it_goes(run, photos, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(summary, "EVERY", 0.0)
-    assert run(photos) == 0
-    assert "1 done, 0 skipped, 0 failed; " in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--workers", "2"], "--workers is about --ray"),
-        (["--gpus-per-worker", "1"], "--gpus-per-worker is about --ray"),
-        (["--ray"], "leave --server out, or --ray"),
-    ],
-)
-def test_options_that_contradict_each_other_are_refused(
-    run, fake, photos, capsys, arguments, words
-):
-    assert run(photos, *arguments) == 2
-    assert words in capsys.readouterr().err and not fake.requests
-
-
-def test_without_ray_a_sentence_says_what_to_do(workflow, photos, tmp_path, monkeypatch, capsys):
-    import importlib.util
-
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "ray" else real(name, *rest),
-    )
-    words = ["run", str(workflow), str(photos), "-o", str(tmp_path / "out"), "--ray"]
-    assert main(words) == 2
-    assert "run pip install ray" in capsys.readouterr().err
-
-
 SIZE = 20_000
 
 
@@ -332,107 +228,3 @@ def test_many_pictures_leave_no_results_behind_in_memory(
 
 def results_alive() -> int:
     return sum(isinstance(each, Made) for each in gc.get_objects())
-
-
-@pytest.mark.parametrize("lines", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
-def test_a_long_manifest_is_read_once_and_no_file_is_hashed_twice(
-    run_many, workflow, tmp_path, monkeypatch, lines
-) -> None:
-    """Of many pictures, of which a few are here."""
-    photos = [photo(tmp_path / "in" / f"{n}.png", n) for n in range(20)]
-    assert run_many(tmp_path / "in") == 0
-    path = tmp_path / "out" / "manifest.jsonl"
-    first = path.read_bytes().split(b"\n")[0]
-    others = []
-    for number in range(lines - 20):
-        line = first.replace(b'0.png"', b'else/%d.png"' % number)
-        others.append(line.replace(b'"input_sha256": "', b'"input_sha256": "%d' % number))
-    path.write_bytes(path.read_bytes() + b"\n".join(others) + b"\n")
-    hashed, read = Counter(), Counter()
-    real_hash, real_read = manifest.sha256, Path.read_bytes
-
-    def counted(path: Path) -> str:
-        hashed[path] += 1
-        return real_hash(path)
-
-    def reading(path: Path) -> bytes:
-        read[path] += 1
-        return real_read(path)
-
-    monkeypatch.setattr(manifest, "sha256", counted)
-    monkeypatch.setattr(plan, "sha256", counted)
-    monkeypatch.setattr(Path, "read_bytes", reading)
-    assert run_many(tmp_path / "in") == 0
-    assert read[path] == 1
-    assert set(photos) <= set(hashed) and set(hashed.values()) == {1}
-    assert len(hashed) == 40
-
-
-@pytest.fixture
-def run_many(fake, workflow, tmp_path):
-    def call(*arguments: object) -> int:
-        words = ["run", str(workflow), *map(str, arguments), "--server", fake.url]
-        return main([*words, "-o", str(tmp_path / "out")])
-
-    return call
-
-
-# A folder that still fills
-
-
-@pytest.fixture
-def looks(monkeypatch):
-    """What happens while a watch waits, look by look; then its user has enough."""
-
-    def set_looks(*acts) -> None:
-        todo = iter(acts)
-
-        def sleep(seconds: float) -> None:
-            if (act := next(todo, None)) is None:
-                raise KeyboardInterrupt
-            act()
-
-        monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
-
-    return set_looks
-
-
-def test_a_watch_takes_what_comes_once_nobody_writes_it_any_more(
-    run, fake, tmp_path, looks
-) -> None:
-    folder = tmp_path / "in"
-    folder.mkdir()
-    whole = photo(tmp_path / "c.png", 90).read_bytes()
-
-    def grow(part: bytes):
-        return lambda: (folder / "c.png").write_bytes(part)
-
-    looks(
-        lambda: photo(folder / "a.png", 10),
-        lambda: photo(folder / "b.png", 20),
-        grow(whole[:60]),
-        grow(whole),
-        lambda: None,
-        lambda: photo(folder / "a.png", 30, (30, 20)),
-        lambda: None,
-        lambda: None,
-    )
-    assert run(folder, "--watch") == 0
-    made = [(Path(r["input"]).name, r["status"]) for r in records(tmp_path / "out")]
-    assert made == [(f"{name}.png", "done") for name in "abca"]
-
-
-def test_a_picture_that_a_watch_may_not_take_does_not_end_it(
-    run, fake, tmp_path, looks, capsys
-) -> None:
-    folder = tmp_path / "in"
-    photo(tmp_path / "out" / "a.png", 1)  # nobody's result
-    looks(
-        lambda: (photo(folder / "a.png", 10), photo(folder / "b.png", 20)),
-        *[lambda: None] * 4,
-    )
-    folder.mkdir()
-    assert run(folder, "--watch") == 1
-    states = {Path(r["input"]).name: r["status"] for r in records(tmp_path / "out")}
-    assert states == {"a.png": "failed", "b.png": "done"}
-    assert "no line of manifest.jsonl made" in capsys.readouterr().out
