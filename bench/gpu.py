@@ -38,6 +38,8 @@ SIDES = (512, 1024, 2048, 4096)
 TILE = 768
 """Of Tiled Restoration, pixels."""
 VAE_TILE = 512
+WHOLE = "whole"
+"""Of bench/vae.py's ways, the one without tiles; it comes first."""
 DRY = {"networks": ("plain", "vae", "stage 1"), "side": 64}
 
 
@@ -169,7 +171,8 @@ def _measure(
     dry = networks.tiny
     side, steps = (DRY["side"], (DRY["side"],)) if dry else (COMPARED, STEPS)
     runs: dict[str, Run] = {}
-    figures.take(f"{name}: built", lambda: _build(networks, name, runs))
+    if "failed" in figures.take(f"{name}: built", lambda: _build(networks, name, runs)):
+        return
     if not runs:  # it was built before an interruption
         _build(networks, name, runs)
     figures.take(f"{name}: half precision", lambda: compare(networks, runs, side))
@@ -227,21 +230,31 @@ def measure_vae(figures: Figures, clock: Clock, dry: bool) -> None:
     sides, tile = ((DRY["side"],), DRY["side"] // 2) if dry else (SIDES, VAE_TILE)
     for side in sides:
         for direction, runs in variants(vae, side, tile).items():
-            truth: list[torch.Tensor] = []
-            for name, run in runs.items():
-                key = f"VAE: {direction}, {name}, {side}"
-                figures.take(key, lambda run=run, truth=truth: _vae(run, truth, clock))
+            _variants(figures, clock, f"VAE: {direction}", side, runs)
 
 
-def _vae(run: Callable[[], Any], truth: list[torch.Tensor], clock: Clock) -> dict[str, Any]:
-    kept: list[torch.Tensor] = []
-    peak = clock.peak(lambda: kept.append(run().float().cpu()))
-    found: dict[str, Any] = {"ms": clock.milliseconds(run), "bytes": peak}
-    if truth:
-        found["largest difference to the whole"] = float((kept[0] - truth[0]).abs().max())
-    else:
-        truth.append(kept[0])  # the whole VAE comes first
-    return found
+def _variants(
+    figures: Figures, clock: Clock, title: str, side: int, runs: dict[str, Callable[[], Any]]
+) -> None:
+    """Every way of one direction, the whole VAE first, which the others are held to unless it failed."""
+    results: dict[str, torch.Tensor] = {}
+
+    def result(name: str) -> torch.Tensor:
+        if name not in results:
+            results[name] = runs[name]().float().cpu()
+        return results[name]
+
+    def measure(name: str) -> dict[str, Any]:
+        peak = clock.peak(lambda: result(name))
+        found: dict[str, Any] = {"ms": clock.milliseconds(runs[name]), "bytes": peak}
+        if name != WHOLE and "failed" not in figures.found[f"{title}, {WHOLE}, {side}"]:
+            # which is run once more where an interruption came after it
+            difference = results.pop(name) - result(WHOLE)
+            found["largest difference to the whole"] = float(difference.abs().max())
+        return found
+
+    for name in runs:
+        figures.take(f"{title}, {name}, {side}", partial(measure, name))
 
 
 def whole_runs(found: dict[str, Any]) -> Iterator[tuple[str, float]]:

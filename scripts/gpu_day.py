@@ -11,6 +11,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,9 +109,11 @@ def install(options: argparse.Namespace) -> Path | None:
     if not there:
         return None
     pip = [sys.executable, "-m", "pip", "install", "--no-index", "--no-deps", "--quiet"]
-    pip += ["--find-links", str(options.wheels), "--target", str(target), *there]
+    part = target.with_suffix(".part")  # an interrupted installation is begun anew
+    shutil.rmtree(part, ignore_errors=True)
+    pip += ["--find-links", str(options.wheels), "--target", str(part), *there]
     subprocess.run(pip, check=True)
-    return target
+    return part.replace(target)
 
 
 def run(part: Part, options: argparse.Namespace, packages: Path | None) -> dict[str, Any]:

@@ -58,12 +58,59 @@ def test_a_figure_that_fails_says_why_and_the_next_one_is_taken(gpu, tmp_path) -
     assert found == {"a": {"failed": "OutOfMemoryError: CUDA out of memory."}, "b": {"ms": 1.0}}
 
 
-def test_the_vae_is_held_to_the_whole_one(gpu) -> None:
-    clock, truth = gpu.Clock(torch.device("cpu"), 1), []
-    pixels = torch.zeros(1, 2, 2, 3)
-    assert "largest difference to the whole" not in gpu._vae(lambda: pixels, truth, clock)
-    found = gpu._vae(lambda: pixels + 0.5, truth, clock)
-    assert found["largest difference to the whole"] == 0.5
+def test_a_figure_that_is_there_is_not_measured_again(gpu, tmp_path) -> None:
+    for ms in (1.0, 2.0):
+        figures = gpu.Figures(tmp_path / "bench.json")
+        assert figures.take("a", lambda ms=ms: {"ms": ms}) == {"ms": 1.0}
+
+
+def test_a_network_that_cannot_be_built_is_told_and_the_next_one_is_measured(gpu, tmp_path) -> None:
+    def build(name: str) -> dict[str, Any]:
+        if name == "vae":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return {name: lambda height, width: torch.ones(1)}
+
+    networks = SimpleNamespace(tiny=True, build=build, cast=lambda dtype: None)
+    figures = gpu.Figures(tmp_path / "bench.json")
+    gpu.DRY = {"networks": ("vae", "stage 1"), "side": 64}
+    for _ in range(2):
+        gpu.measure_networks(figures, networks, gpu.Clock(torch.device("cpu"), 1), True)
+    assert figures.found["vae: built"] == {"failed": "OutOfMemoryError: CUDA out of memory."}
+    assert figures.found["stage 1, 64x64"]["ms"] >= 0
+    assert not [key for key in figures.found if key.startswith("vae, ")]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_vae_is_held_to_the_whole_one(gpu, tmp_path, interrupted) -> None:
+    clock, asked = gpu.Clock(torch.device("cpu"), 1), []
+
+    def run(name: str, value: float) -> Any:
+        return lambda: (asked.append(name), torch.full((1, 2, 2, 3), value))[1]
+
+    runs = {"whole": run("whole", 0.0), "core's tiles": run("core", 0.5), "exact": run("own", 0.25)}
+    if interrupted:  # after the whole one
+        gpu._variants(
+            gpu.Figures(tmp_path / "bench.json"), clock, "VAE", 8, {"whole": runs["whole"]}
+        )
+        asked.clear()
+    figures = gpu.Figures(tmp_path / "bench.json")
+    gpu._variants(figures, clock, "VAE", 8, runs)
+    found = figures.found
+    away = {name: found[f"VAE, {name}, 8"].get("largest difference to the whole") for name in runs}
+    assert away == {"whole": None, "core's tiles": 0.5, "exact": 0.25}
+    assert asked.count("whole") == (1 if interrupted else 3)
+
+
+def test_where_the_whole_vae_fails_nothing_is_held_to_another_one(gpu, tmp_path) -> None:
+    def fails() -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    runs = {"whole": fails, "core's tiles": lambda: torch.ones(1), "exact": lambda: torch.zeros(1)}
+    figures = gpu.Figures(tmp_path / "bench.json")
+    gpu._variants(figures, gpu.Clock(torch.device("cpu"), 1), "VAE", 8, runs)
+    assert [*figures.found["VAE, whole, 8"]] == ["failed"]
+    for name in ("core's tiles", "exact"):
+        assert [*figures.found[f"VAE, {name}, 8"]] == ["ms", "bytes"]
 
 
 def test_a_whole_run_is_the_sum_of_its_calls_or_nothing(gpu, monkeypatch) -> None:

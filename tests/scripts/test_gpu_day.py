@@ -25,15 +25,23 @@ def python(code: str, minutes: float = 1.0) -> gpu_day.Part:
     return gpu_day.Part("part", [sys.executable, "-c", code], minutes)
 
 
+SLOW = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("saved", flush=True), sys.exit(0)))
+print("on it", flush=True)
+time.sleep(60)
+"""
+
+
 def test_a_part_that_takes_too_long_is_stopped_and_goes_on_next_time(tmp_path) -> None:
-    slow = python("import time; print('on it', flush=True); time.sleep(60)", minutes=0.02)
+    slow = python(SLOW, minutes=0.02)
     results = gpu_day.Results(tmp_path)
     results.put("part", gpu_day.run(slow, options(tmp_path), None))
     assert results.parts["part"]["stopped"] and not gpu_day.Results(tmp_path).done("part")
     results.put("part", gpu_day.run(python("exit(3)"), options(tmp_path), None))
     again = gpu_day.Results(tmp_path)
     assert again.done("part") and again.parts["part"]["exit code"] == 3
-    assert (tmp_path / "part.log").read_text() == "on it\n"
+    assert (tmp_path / "part.log").read_text() == "on it\nsaved\n"
 
 
 def test_parts_take_the_card_only_where_there_is_one(tmp_path) -> None:
@@ -67,12 +75,69 @@ def test_what_is_lacking_comes_from_the_wheels_and_nothing_from_elsewhere(
     (wheels / "not_there_at_all-1.0-py3-none-any.whl").write_bytes(b"")
     monkeypatch.setattr(gpu_day, "NEEDED", {"json": "json", "not_there": "not-there-at-all"})
     asked = []
-    monkeypatch.setattr(gpu_day.subprocess, "run", lambda words, check: asked.append(words))
-    assert gpu_day.install(options(tmp_path)) == tmp_path / "packages"
-    (words,) = asked
+
+    def pip(words: list[str], check: bool) -> None:
+        target = Path(words[words.index("--target") + 1])
+        assert check and not target.exists()
+        target.mkdir()
+        asked.append(words)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu_day.subprocess, "run", pip)
+    with pytest.raises(KeyboardInterrupt):
+        gpu_day.install(options(tmp_path))
+    for _ in range(2):  # what is half there is not taken for whole, and what is whole is kept
+        assert gpu_day.install(options(tmp_path)) == tmp_path / "packages"
+    assert (tmp_path / "packages").is_dir() and len(asked) == 2
+    words = asked[0]
     assert words[-1] == "not-there-at-all" and "--no-index" in words and "json" not in words
     monkeypatch.setattr(gpu_day, "NEEDED", {"json": "json"})
-    assert gpu_day.install(options(tmp_path)) is None
+    assert gpu_day.install(options(tmp_path / "other")) is None
+
+
+@pytest.fixture
+def day(tmp_path, monkeypatch):
+    """A day of parts that only write a line, and what they have written so far; its exit code."""
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "main.py").touch()
+    told = tmp_path / "told"
+
+    def part(name: str, code: str, minutes: float = 1.0) -> gpu_day.Part:
+        write = f"import os, sys, signal, time; open({str(told)!r}, 'a').write({name!r}); {code}"
+        return gpu_day.Part(name, [sys.executable, "-c", write], minutes)
+
+    def run(ends: dict[str, str], minutes: float = 10) -> tuple[int, str]:
+        made = {name: part(name, code) for name, code in ends.items()}
+        last = made.pop("t", part("t", ""))
+        monkeypatch.setattr(gpu_day, "parts", lambda options: iter(made.values()))
+        monkeypatch.setattr(gpu_day, "training", lambda options, minutes: last)
+        words = ["gpu_day", str(tmp_path / "out"), "--host", str(tmp_path / "host")]
+        monkeypatch.setattr(sys, "argv", [*words, "--minutes", str(minutes)])
+        code = gpu_day.main()
+        return code, told.read_text() if told.exists() else ""
+
+    monkeypatch.setattr(gpu_day, "NEEDED", {})
+    return run
+
+
+def test_a_day_that_goes_on_repeats_nothing_that_is_done_and_loses_nothing(day, tmp_path) -> None:
+    interrupt = "os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    with pytest.raises(KeyboardInterrupt):
+        day({"a": "", "b": "sys.exit(3)", "c": interrupt})
+    ended = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {name: part["exit code"] for name, part in ended.items()} == {"a": 0, "b": 3}
+    assert day({"a": "", "b": "", "c": ""}) == (1, "abcct"), "a failure is done, and told again"
+    ended = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [*ended] == ["a", "b", "c", "training"]
+    assert day({"a": "", "b": "", "c": ""}) == (1, "abcct")
+    assert "| b | 0 | exit code 3 |" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_a_day_whose_time_is_over_begins_nothing_and_leaves_training_its_time(day) -> None:
+    assert day({"a": ""}, minutes=0) == (0, "")
+    assert day({"a": ""}, minutes=0.9) == (0, "a"), "too little is left to train"
+    assert day({"a": ""}, minutes=1.1) == (0, "at")
 
 
 def test_the_report_has_every_figure_and_every_failure(tmp_path) -> None:
