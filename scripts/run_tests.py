@@ -25,9 +25,8 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import MutableMapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,10 +124,11 @@ def heading(text: str) -> None:
     print(f"\n=== {text} ===", flush=True)
 
 
-def run(command: Sequence[str | Path], **environ: str) -> int:
+def run(title: str, command: Sequence[str | Path], **environ: str) -> int:
     """Runs a command with its output on ours, or at its end where another one runs beside it;
     returns its exit status."""
     beside = threading.current_thread() is not threading.main_thread()
+    heading(f"{title}: started beside" if beside else title)
     with tempfile.TemporaryFile() as kept:
         output = {"stdout": kept, "stderr": subprocess.STDOUT} if beside else {}
         try:
@@ -140,33 +140,43 @@ def run(command: Sequence[str | Path], **environ: str) -> int:
             print(f"stopped: it ran for more than {TIER_SECONDS} s", flush=True)
             code = 124
         kept.seek(0)
+        if beside:
+            heading(title)
         print(kept.read().decode(errors="replace"), end="", flush=True)
     return code
 
 
 def lint(tier: str, name: str, *command: str) -> Row:
     """One linter as a row: clean or failed."""
-    heading(" ".join((name, *command)))
     started = time.monotonic()
     tool = Path(sys.executable).with_name(name)
-    code = run([tool, *command])
+    code = run(" ".join((name, *command)), [tool, *command])
     return Row(tier, name, verdict="FAILED" if code else "clean",
                seconds=time.monotonic() - started)  # fmt: skip
 
 
-def lint_rows() -> list[Row]:
-    """Style, format and types."""
+def style_rows() -> list[Row]:
+    """Style and format."""
     return [
         lint("lint", "ruff", "check", "--extend-exclude", ".comfy,output", "."),
         lint("format", "ruff", "format", "--check", "--extend-exclude", ".comfy,output", "."),
-        # Else it looks for packages in whichever Python comes first in PATH.
-        lint("types", "pyright", "--pythonpath", sys.executable),
     ]
+
+
+def types_row() -> Row:
+    """Types."""
+    # Else it looks for packages in whichever Python comes first in PATH.
+    return lint("types", "pyright", "--pythonpath", sys.executable)
+
+
+def pure_row(arguments: Sequence[str]) -> Row:
+    """What needs no host."""
+    no_host = " and ".join(f"not {tier}" for tier in HOST_TIERS)
+    return pytest("pure", "without a host", no_host, [*WORKERS, *arguments], **ONE_THREAD)
 
 
 def pytest(tier: str, where: str, marks: str, arguments: Sequence[str], **environ: str) -> Row:
     """One pytest process as a row."""
-    heading(f"{tier} tests: {where}")
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         xml = Path(folder) / "result.xml"
@@ -174,7 +184,8 @@ def pytest(tier: str, where: str, marks: str, arguments: Sequence[str], **enviro
         tool = Path(sys.executable).with_name("pytest")
         named = any((ROOT / word.split("::")[0]).exists() for word in arguments)
         words = [*arguments] if named else [ALWAYS_HERE.get(tier, "tests"), *arguments]
-        code = run([tool, *words, "-m", marks, "-q", SLOWEST, f"--junitxml={xml}"], **environ)
+        command = [tool, *words, "-m", marks, "-q", SLOWEST, f"--junitxml={xml}"]
+        code = run(f"{tier} tests: {where}", command, **environ)
         row = read_junit(tier, where, xml) if xml.is_file() else Row(tier, where)
     row.seconds = time.monotonic() - started
     if code == NO_TESTS:
@@ -230,8 +241,9 @@ def _outside(arguments: Sequence[str], tier: str, host: Host, newest: Host | Non
 def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool) -> list[Row]:
     """The tiers of all hosts, oldest first. everything: of the older ones, too.
 
-    Tests in a host share the cores among themselves. Of the others, which are one process each, two
-    run side by side, the longest first.
+    Tests in a host share the cores among themselves. Of the others, which are one process each, one
+    more run side by side than there are cores: they wait for servers and for the screen. The longest
+    one comes first.
     """
     if not hosts:
         return [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
@@ -244,17 +256,15 @@ def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool
         environ = {**ONE_THREAD, "COMFYUI_PATH": str(host.path)}
         where = f"ComfyUI {host.version}"
         rows.append([pytest("host", where, marks, [*WORKERS, *arguments], **environ)])
-    jobs = [
-        (tier, host, newer)
-        for host, newer in reversed(list(zip(hosts, newest, strict=True)))
-        for tier in ("browser", "server")
-    ]
-    with ThreadPoolExecutor(2) as beside:
-        outside = list(beside.map(partial(_outside, arguments), *zip(*jobs, strict=True)))
-    for of_host, newer in zip(rows, newest, strict=True):
-        browser, server = outside[-2:]
-        del outside[-2:]
-        of_host += server, browser
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as beside:
+        outside: dict[tuple[str, Host], Future[Row]] = {}
+        servers = [("server", host) for host in hosts]
+        browsers = [("browser", host) for host in reversed(hosts)]
+        for tier, host in (browsers[0], *servers, *browsers[1:]):
+            newer = newest[hosts.index(host)]
+            outside[tier, host] = beside.submit(_outside, arguments, tier, host, newer)
+    for of_host, host, newer in zip(rows, hosts, newest, strict=True):
+        of_host += [outside[tier, host].result() for tier in ("server", "browser")]
         if newer:
             for row, what in zip(of_host, OLDER_HOST, strict=True):
                 row.note = f"{what}; all of them on {newer.version}, and here with --all"
@@ -323,12 +333,11 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     parts = [options.only] if options.only else PARTS
-    rows: list[Row] = []
-    if "lint" in parts:
-        rows += lint_rows()
-    if "pure" in parts:
-        no_host = " and ".join(f"not {tier}" for tier in HOST_TIERS)
-        rows.append(pytest("pure", "without a host", no_host, [*WORKERS, *arguments], **ONE_THREAD))
+    with ThreadPoolExecutor(1) as beside:  # of pure tests, which wait for processes of their own
+        style = style_rows() if "lint" in parts else []
+        types = [beside.submit(types_row)] if "lint" in parts else []
+        pure = [pure_row(arguments)] if "pure" in parts else []
+    rows = [*style, *(row.result() for row in types), *pure]
     if "hosts" in parts:
         rows += hosts_rows(hosts, arguments, everything=options.all)
     table(rows, time.monotonic() - started)

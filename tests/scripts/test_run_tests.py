@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -122,6 +124,34 @@ def test_slow_tests_are_counted_with_the_way_to_run_them(tmp_path) -> None:
 def test_a_part_runs_alone(runs, monkeypatch, part, tiers) -> None:
     assert command(monkeypatch, "--only", part) == 0
     assert {tier for tier, *_ in runs} == tiers
+
+
+def test_types_are_checked_beside_the_pure_tests(runs, monkeypatch) -> None:
+    begun = threading.Event()
+
+    def pure(*_: object) -> Row:
+        begun.set()
+        return Row("pure", "")
+
+    def types() -> Row:
+        return Row("types", "", verdict="clean" if begun.wait(10) else "FAILED")
+
+    monkeypatch.setattr(run_tests, "pure_row", pure)
+    monkeypatch.setattr(run_tests, "types_row", types)
+    assert command(monkeypatch) == 0
+
+
+def test_what_runs_beside_comes_under_its_own_heading(monkeypatch, capfd) -> None:
+    def said(word: str) -> None:
+        run_tests.run(word, [sys.executable, "-c", f"print('said {word}')"])
+
+    beside = threading.Thread(target=said, args=("two",))
+    beside.start()
+    beside.join()
+    said("one")
+    lines = capfd.readouterr().out.split("\n")
+    assert lines.index("said two") == lines.index("=== two ===") + 1
+    assert lines.index("said one") == lines.index("=== one ===") + 1
 
 
 def test_processes_share_their_compiled_modules(tmp_path, monkeypatch) -> None:
