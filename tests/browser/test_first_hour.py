@@ -125,7 +125,7 @@ def test_the_help_page_of_a_node_opens_beside_the_graph(page, screenshots) -> No
         assert effect.strip().split("`")[0].strip() in said, name
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def chinese(browser, server):
     """A tab after somebody has chosen Chinese in the settings."""
     server.post_json("/settings", {"Comfy.Locale": "zh"})
