@@ -83,7 +83,9 @@ def test_a_poisoned_picture_is_named_after_as_many_workers_as_were_allowed(retri
     assert len(ended) == 20
     (failed,) = (e for e in ended if isinstance(e.outcome, Failure))
     assert str(failed.task.path) == "0000" and failed.outcome.cause is Cause.LOST
-    assert "given up, for ComfyUI ended at work on it at " in failed.outcome.error
+    names = " and ".join(hand.name for hand in hands if "0000" in hand.had)
+    said = f"given up, for ComfyUI ended at work on it at {names}; the last time: no answer"
+    assert failed.outcome.error == said and (failed.worker, failed.comfyui) == (names, "1")
     assert sum(100 - hand.lives for hand in hands) == kills
     # The first to have it went on; the others had it when nothing else was left to begin.
     assert sum("0000" in hand.had and hand.had[-1] != "0000" for hand in hands) <= 1
@@ -130,6 +132,23 @@ def test_no_worker_left_is_an_error_that_leaves_the_rest_to_be_done() -> None:
     assert len(ended) == 2 and all(isinstance(e.outcome, Failure) for e in ended)
     hands = [Hand("a", lives=0), Hand("b")]
     assert len(mapped(hands, tasks(10))) == 10 and len(hands[1].had) == 10
+
+
+def test_who_never_starts_is_not_waited_for_with_what_the_others_died_of() -> None:
+    class First(Hand):
+        def start(self) -> None:
+            if self.had:
+                lost.set()
+
+    class Late(Hand):
+        def start(self) -> None:
+            assert lost.wait(5)
+            raise HostError("no place")
+
+    lost = threading.Event()
+    ended = mapped([First("a", frozenset({"0001"})), Late("b")], tasks(2))
+    failed = {str(e.task.path): e.worker for e in ended if isinstance(e.outcome, Failure)}
+    assert len(ended) == 2 and failed == {"0001": "a"}
 
 
 def test_a_straggler_does_not_block_the_others() -> None:
