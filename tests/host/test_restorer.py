@@ -79,21 +79,39 @@ def test_an_upscaling_model_is_not_clamped_and_comes_back_on_request(remove) -> 
 
 @pytest.mark.parametrize(
     ("upscale_by", "factor", "size"),
-    [(1.5, 2, (31, 45)), (2.0, 2, (42, 60)), (2.2, 4, (46, 66)), (8.0, 4, (168, 240))],
+    # 2.03 makes either side twice as long, 2.04 the longer one more than that.
+    [(1.5, 2, (31, 45)), (2.03, 2, (42, 60)), (2.04, 4, (42, 61)), (8.0, 4, (168, 240))],
 )
 def test_a_clean_photo_is_enlarged_to_the_asked_size(comfy, upscale_by, factor, size) -> None:
     from restoration.common.resample import resize
     from restoration.nodes.restoration import RestorationEnlarge
-    from restoration.stage1.run import run_enlarger
+    from restoration.stage1.restorer import load_enlarger
 
     photo = torch.rand(2, 21, 30, 4)
     (whole,) = RestorationEnlarge.execute(photo, upscale_by, 0, 0).result
-    (tiled,) = RestorationEnlarge.execute(photo, upscale_by, 64, 32).result
     assert whole.shape == (2, *size, 4)
-    large = run_enlarger(photo[..., :3].movedim(-1, 1), factor, 0, 0)
-    assert torch.equal(whole[..., :3], resize(large, *size).clamp(0, 1).movedim(1, -1))
+    edge = 16  # more than the network sees
+    around = torch.nn.functional.pad(photo[..., :3].movedim(-1, 1), (edge,) * 4, mode="replicate")
+    with torch.no_grad():
+        large = load_enlarger(factor).model(around)
+    edge *= factor
+    wanted = resize(large[..., edge:-edge, edge:-edge], *size).clamp(0, 1).movedim(1, -1)
+    assert torch.allclose(whole[..., :3], wanted, atol=1e-6)
     assert torch.equal(whole[..., 3], resize(photo[..., 3][:, None], *size)[:, 0].clamp(0, 1))
-    assert torch.allclose(whole, tiled, atol=1e-4)
+
+
+@pytest.mark.parametrize("upscale_by", [2.0, 4.0])
+def test_tiles_of_an_enlarged_photo_are_not_to_be_seen(comfy, upscale_by) -> None:
+    from restoration.nodes.restoration import RestorationEnlarge
+
+    photo = torch.rand(1, 40, 104, 3)  # with its edge two tiles without an overlap, or three
+    whole, tiled, seams = (
+        RestorationEnlarge.execute(photo, upscale_by, *tiles).result[0]
+        for tiles in ((0, 0), (64, 32), (64, 0))
+    )
+    step = 1 / 255  # of eight bits
+    assert torch.allclose(whole, tiled, rtol=0, atol=step)
+    assert not torch.allclose(whole, seams, rtol=0, atol=4 * step)
 
 
 def test_nothing_is_enlarged_where_nothing_grows_and_nothing_endlessly(comfy) -> None:
