@@ -82,6 +82,15 @@ def stages(comfy, networks):
         yield used
 
 
+@pytest.fixture
+def quick_attention(comfy, monkeypatch) -> None:
+    """That of cards. The host's default on the CPU takes four times as long at the size of faces."""
+    import comfy.ldm.modules.attention as attention
+
+    for name in ("optimized_attention", "optimized_attention_masked"):
+        monkeypatch.setattr(attention, name, attention.attention_pytorch)
+
+
 @pytest.mark.parametrize("name", sorted(set(SIZES) - {"diffbir_face"}))
 def test_runs_to_an_image_of_exactly_the_asked_size(comfy, stages, name: str) -> None:
     image = run(comfy, shipped(name, photo(comfy)))
@@ -142,7 +151,9 @@ def test_control_matters(comfy, stages) -> None:
     assert (first != weaker).any()
 
 
-def test_every_painted_face_is_restored_and_nothing_else_changes(comfy, stages) -> None:
+def test_every_painted_face_is_restored_and_nothing_else_changes(
+    comfy, stages, quick_attention
+) -> None:
     prompt = shipped("diffbir_face", photo(comfy, faces=2))
     (crop,) = (n["inputs"] for n in prompt.values() if n["class_type"] == "RestorationFaceCrop")
     (crop["mask"],) = (
