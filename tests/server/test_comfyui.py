@@ -10,6 +10,8 @@ from queue import Queue
 
 import pytest
 
+from restoration.tests.tools.folder.fake_comfy import FakeComfy
+from restoration.tools.comfyui import client
 from restoration.tools.comfyui.client import (
     ComfyClient,
     Progress,
@@ -122,3 +124,13 @@ def test_what_is_on_its_way_when_the_history_knows_the_end_is_still_reported(mon
     steps: list[Progress] = []
     Ended("http://127.0.0.1:1").run({}, steps.append)
     assert steps == [Progress("2", 1, 4)]
+
+
+def test_where_no_websocket_is_offered_no_message_is_waited_for() -> None:
+    """Else each workflow would wait another second for the last ones."""
+    fake = FakeComfy()
+    try:
+        with client._events(fake.url, "somebody") as events:
+            assert events is None
+    finally:
+        fake.close()

@@ -262,7 +262,8 @@ def _report_rest(
 
 @contextlib.contextmanager
 def _events(url: str, client_id: str) -> Iterator[Queue[dict[str, Any]] | None]:
-    """The server's messages for one client as a queue, or None when aiohttp is not installed."""
+    """The server's messages for one client as a queue; None when aiohttp is not installed, or the
+    server or what lies between offers no websocket."""
     try:
         import aiohttp
     except ImportError:
@@ -270,6 +271,7 @@ def _events(url: str, client_id: str) -> Iterator[Queue[dict[str, Any]] | None]:
         return
     events: Queue[dict[str, Any]] = Queue()
     connected, stop = threading.Event(), threading.Event()
+    refused = False
 
     async def listen() -> None:
         address = f"{url}/ws?clientId={client_id}"
@@ -286,16 +288,18 @@ def _events(url: str, client_id: str) -> Iterator[Queue[dict[str, Any]] | None]:
                     return
 
     def target() -> None:
+        nonlocal refused
         # Losing the socket loses progress only: the history is polled as well.
         with contextlib.suppress(aiohttp.ClientError, OSError):
             asyncio.run(listen())
+        refused = not connected.is_set()
         connected.set()  # whatever happened: nobody waits for it any more
 
     thread = threading.Thread(target=target, daemon=True)
     thread.start()
     connected.wait(10)
     try:
-        yield events
+        yield None if refused else events
     finally:
         stop.set()
         thread.join(5)
