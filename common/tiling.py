@@ -38,6 +38,18 @@ class Tile:
             self.full_width * factor,
         )
 
+    def grown(self, around: int) -> Tile:
+        """With so much more on every side, in a grid that is larger by as much."""
+        more = 2 * around
+        return Tile(
+            self.y,
+            self.x,
+            self.height + more,
+            self.width + more,
+            self.full_height + more,
+            self.full_width + more,
+        )
+
     def crop(self, tensor: Tensor) -> Tensor:
         """The tile's part of ... H W (a view)."""
         return tensor[..., self.y : self.y + self.height, self.x : self.x + self.width]
@@ -134,21 +146,24 @@ def map_tiles(
 ) -> Tensor:
     """Applies `function` tile by tile and blends the results with weights that sum to one.
 
-    pixels: B C H W. function: B C h w -> B C' (h*scale) (w*scale), on any device.
+    pixels: B C H W, or as much larger on every side as the function sees beyond a tile: it is then
+    given so much around each. function: B C h w -> B C' (h*scale) (w*scale), on any device, of what
+    the tile itself covers.
     on_tile runs after every tile (progress; it may raise to stop).
-    Returns B C' (H*scale) (W*scale) on the device of `pixels`, float32. A single tile is
+    Returns B C' (H*scale) (W*scale) of what the tiles cover, on the device of `pixels`, float32. A single tile is
     returned as `function` gives it, bit for bit.
     """
     if len(tiles) == 1:
         result = function(pixels).to(pixels.device, torch.float32)
         on_tile()
         return result
+    around = (pixels.shape[-1] - tiles[0].full_width) // 2
     fine = [tile.scaled(scale) for tile in tiles]
     result: Tensor | None = None
     total = torch.zeros(fine[0].full_height, fine[0].full_width, dtype=torch.float64)
     for tile, place in zip(tiles, fine, strict=True):
         weight = tile_weights(place.height, place.width, weighting)
-        value = function(tile.crop(pixels)).to(pixels.device, torch.float32)
+        value = function(tile.grown(around).crop(pixels)).to(pixels.device, torch.float32)
         if result is None:
             shape = (*value.shape[:2], place.full_height, place.full_width)
             result = torch.zeros(shape, device=pixels.device)

@@ -350,8 +350,8 @@ class RestorationEnlarge(CheckedNode):
                 *tile_inputs(
                     "Photos larger than this run in tiles of this many of their pixels.",
                     32,
-                    "From 24 on tiles change nothing: the networks see no further. Must be smaller "
-                    "than tile_size.",
+                    "Changes nothing: each tile is shown as much around it as the networks see. Must "
+                    "be smaller than tile_size.",
                 ),
             ],
             outputs=[

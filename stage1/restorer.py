@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
 
+WEIGHTING = "hann"
+"""How tiles are blended."""
 BUNDLED_WEIGHTS = Path(__file__).parent / "weights.safetensors"
 ENLARGERS = {factor: BUNDLED_WEIGHTS.with_name(f"x{factor}.safetensors") for factor in (2, 4)}
 """The bundled networks that enlarge clean pictures, by their factor."""
@@ -33,6 +35,8 @@ class Padding:
     mode: PadMode = "reflect"
     minimum: int = 1
     square: bool = False
+    edge: int = 0
+    """Pixels repeated around the picture, and of its neighbors around a tile: how far it sees."""
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) to pad a picture of height x width to."""
@@ -85,6 +89,7 @@ def unclamped(
 
 BUNDLED_PADDING = Padding(8)
 """Our NAFNet halves its input three times and would fill what is missing with black."""
+ENLARGER_PADDING = Padding(edge=REACH)
 
 
 def load_bundled() -> ImageModelDescriptor:
@@ -108,16 +113,17 @@ def enlarger_for(ratio: float) -> int:
     return next((factor for factor in ENLARGERS if factor >= ratio), max(ENLARGERS))
 
 
-def with_edge(pixels: Tensor) -> Tensor:
-    """B 3 H W grown by `REACH` on every side: an enlarging network would take what lies beyond a
-    picture for black, and tint its corners. `without_edge` cuts the result."""
-    return F.pad(pixels, (REACH,) * 4, mode="replicate")
+def with_edge(pixels: Tensor, edge: int = REACH) -> Tensor:
+    """B 3 H W grown on every side: an enlarging network would take what lies beyond a picture for
+    black, and tint its corners. `without_edge` cuts the result."""
+    return F.pad(pixels, (edge,) * 4, mode="replicate")
 
 
-def without_edge(enlarged: Tensor, factor: int) -> Tensor:
-    """What an enlarging network made of a picture `with_edge`, back to the picture's own area."""
-    edge = REACH * factor
-    return enlarged[..., edge:-edge, edge:-edge]
+def without_edge(restored: Tensor, factor: int, edge: int = REACH) -> Tensor:
+    """What a network made of a picture `with_edge`, back to the picture's own area."""
+    edge *= factor
+    height, width = restored.shape[-2:]
+    return restored[..., edge : height - edge, edge : width - edge]
 
 
 def _load(file: Path, instead: str) -> ImageModelDescriptor:
@@ -150,7 +156,7 @@ def restore(
     on_tile runs after every tile. Returns B 3 (H*scale) (W*scale), float32, not clamped.
     """
     tiles = restoration_tiles(pixels, tile_size, tile_overlap)
-    return map_tiles(pixels, network, tiles, scale, "hann", on_tile)
+    return map_tiles(pixels, network, tiles, scale, WEIGHTING, on_tile)
 
 
 def restoration_tiles(pixels: Tensor, tile_size: int, tile_overlap: int) -> list[Tile]:

@@ -8,16 +8,18 @@ from comfy import model_management as mm
 from spandrel import ImageModelDescriptor
 from torch import Tensor
 
+from ..common.tiling import map_tiles
 from ..host.memory import with_shrinking_tile
 from ..host.report import announce, size_text
 from .restorer import (
     BUNDLED_PADDING,
+    ENLARGER_PADDING,
+    WEIGHTING,
     Padding,
     load_bundled,
     load_enlarger,
     padding_of,
     restoration_tiles,
-    restore,
     unclamped,
     with_edge,
     without_edge,
@@ -68,8 +70,7 @@ def run_restorer(pixels: Tensor, model: object | None, tile_size: int, tile_over
 def run_enlarger(pixels: Tensor, factor: int, tile_size: int, tile_overlap: int) -> Tensor:
     """`run_restorer` with the bundled network that enlarges by `factor`."""
     what, network = f"Enlarge Cleaned Photo (x{factor})", load_enlarger(factor)
-    enlarged = _run(what, with_edge(pixels), network, Padding(), tile_size, tile_overlap)
-    return without_edge(enlarged, factor)
+    return _run(what, pixels, network, ENLARGER_PADDING, tile_size, tile_overlap)
 
 
 @torch.no_grad()
@@ -100,14 +101,15 @@ def _run(
         )
 
     def on_device(tile: Tensor) -> Tensor:
-        return network(tile.to(device, descriptor.dtype))
+        return without_edge(network(tile.to(device, descriptor.dtype)), scale, padding.edge)
 
     progress = comfy.utils.ProgressBar(1)
 
     def restore_row(index: int, tile: int) -> Tensor:
         row = pixels[index : index + 1]
         overlap = tile_overlap if tile == tile_size else min(tile_overlap, tile // 2)
-        total = len(restoration_tiles(row, tile, overlap))
+        tiles = restoration_tiles(row, tile, overlap)
+        total = len(tiles)
         done = index * total
 
         def after_tile() -> None:
@@ -116,7 +118,8 @@ def _run(
             progress.update_absolute(done, total * len(pixels))
             mm.throw_exception_if_processing_interrupted()
 
-        return restore(row, on_device, scale, tile, overlap, after_tile)
+        around = with_edge(row, padding.edge)
+        return map_tiles(around, on_device, tiles, scale, WEIGHTING, after_tile)
 
     restored, tile = [], largest
     try:
