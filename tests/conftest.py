@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import runpy
@@ -71,6 +72,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=SLOW))
 
 
+def pytest_collection_finish() -> None:
+    """ComfyUI collects garbage after every run. What stays to the end, some million objects of torch and
+    of all tests, is not searched for it each time, which took longer than most tests."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     random.seed(0)
@@ -93,6 +101,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
     import nodes
 
+    gc.freeze()  # the modules of ComfyUI, too
     return SimpleNamespace(
         path=path,
         version=comfyui_version.__version__,
