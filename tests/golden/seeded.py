@@ -1,16 +1,20 @@
 """Weights drawn from their own names; see README.md beside this file."""
 
+import functools
 import hashlib
 import math
 
 import numpy as np
 
 
-def _normal(seed: int, name: str, shape) -> np.ndarray:
+@functools.lru_cache(maxsize=4096)  # tests draw the same small networks again and again
+def _drawn(seed: int, name: str, shape: tuple[int, ...]) -> np.ndarray:
     digest = hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
-    return (
-        np.random.RandomState(int(digest[:8], 16)).standard_normal(tuple(shape)).astype(np.float32)
-    )
+    return np.random.RandomState(int(digest[:8], 16)).standard_normal(shape).astype(np.float32)
+
+
+def _normal(seed: int, name: str, shape) -> np.ndarray:
+    return _drawn(seed, name, tuple(shape)).copy()
 
 
 def parameter(seed: int, name: str, shape) -> np.ndarray:
