@@ -66,7 +66,7 @@ def check_picture(page, panel) -> None:
     picture = panel.locator("img")
     assert picture.get_attribute("src").endswith(f"/docs/pictures/{NODE}.jpg")
     page.wait_for_function(
-        "picture => picture.naturalWidth > 0", arg=picture.element_handle(), timeout=5000
+        "picture => picture.naturalWidth > 0", arg=picture.element_handle(), timeout=10_000
     )
 
 
@@ -103,7 +103,7 @@ def test_templates_are_listed_under_our_name_with_a_picture_each(
     for card in cards(templates).all():
         card.scroll_into_view_if_needed()
         picture = card.locator("img").first.element_handle()
-        page.wait_for_function("picture => picture.naturalWidth > 100", arg=picture, timeout=5000)
+        page.wait_for_function("picture => picture.naturalWidth > 100", arg=picture, timeout=10_000)
     cards(templates).first.scroll_into_view_if_needed()
     page.wait_for_timeout(SETTLED)  # what comes back into view fades in again
     page.screenshot(path=screenshots / "templates.png")

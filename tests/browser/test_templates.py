@@ -144,14 +144,14 @@ def test_it_opens_complete_and_readable(window: Window, name: str, screenshots: 
         words = labels(SHIPPED[name])
         assert {"Your photo", "Upscale by"} <= set(words)
         for label in words:
-            page.get_by_text(label, exact=True).first.wait_for(timeout=3000)
+            page.get_by_text(label, exact=True).first.wait_for(timeout=10_000)
     else:
-        page.wait_for_function(FITTED, timeout=5000)
+        page.wait_for_function(FITTED, timeout=10_000)
     page.wait_for_function(COMPLETE)
     page.screenshot(path=screenshots / f"{name}.png")
     if window.is_app:
         window.leave_app()
-        page.wait_for_function(FITTED, timeout=5000)
+        page.wait_for_function(FITTED, timeout=10_000)
     assert page.evaluate(PROBLEMS) == []
     expected = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text("utf-8"))
     assert without_titles(page.evaluate(PROMPT)) == without_titles(expected)
@@ -223,7 +223,7 @@ def test_apps_speak_chinese_where_comfyui_does(window: Window, screenshots: Path
         assert not set(labels(SHIPPED["diffbir_face"])) & set(page.evaluate(said))
         if window.is_app:
             for label in ("你的照片", "保真度", "放大倍数", "照片里有什么", "清理人脸的网络"):
-                page.get_by_text(label, exact=True).first.wait_for(timeout=3000)
+                page.get_by_text(label, exact=True).first.wait_for(timeout=10_000)
             page.screenshot(path=screenshots / "app-chinese.png")
             window.leave_app()
     finally:
