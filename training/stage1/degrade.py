@@ -26,9 +26,12 @@ RESAMPLING = (
     Image.Resampling.BOX,
 )
 MODES = ("clean", "nearly clean", "noise", "jpeg", "blur", "resampled", "mixed")
-SHARES = (0.08, 0.07, 0.16, 0.17, 0.16, 0.14, 0.22)
+SHARES = (0.08, 0.07, 0.16, 0.22, 0.15, 0.08, 0.24)
 FLAT_SHARE = 0.06
-SOFT_SHARE = 0.15
+SOFT_SHARE = 0.22
+SOFT_SHARES = (0.26, 0.1, 0.1, 0.3, 0.08, 0.04, 0.12)
+"""Of the kinds, for soft pictures that are right: hardly ever blurred further, or the network would
+learn to sharpen every soft photo; never, and it would sharpen a blurred one beyond what it was."""
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -95,7 +98,7 @@ def resampled(rng: Rng, image: Array) -> Array:
     """Shrunk to a half or a quarter, or anything between, and enlarged again."""
     height, width, _ = image.shape
     pick = rng.random()
-    scale = 1 / 2 if pick < 0.3 else 1 / 4 if pick < 0.55 else 1 / rng.uniform(1.3, 4)
+    scale = 1 / 2 if pick < 0.3 else 1 / 4 if pick < 0.55 else 1 / rng.uniform(1.6, 4)
     return enlarge(rng, light_traces(rng, shrink(rng, image, scale)), height, width)
 
 
@@ -110,7 +113,7 @@ def mixed(rng: Rng, image: Array) -> Array:
         if rng.random() < 0.25:  # shown enlarged before it was shot or saved
             image, back = enlarge(rng, image, height, width), False
     if rng.random() < 0.92:
-        image = any_noise(rng, image, rng.uniform(1.0, 20.0))
+        image = any_noise(rng, image, rng.uniform(4.0, 20.0))
     if rng.random() < 0.85:
         save = jpeg_again if rng.random() < 0.2 else add_jpeg
         image = save(rng, image, int(rng.integers(35, 93)))
@@ -138,9 +141,9 @@ def degrade(rng: Rng, image: Array, mode: str) -> Array:
         save = jpeg_again if rng.random() < 0.2 else add_jpeg
         image = save(rng, image, int(rng.integers(20, 85)))
     elif mode == "blur":
-        image = lens_blur(rng, image, rng.uniform(0.5, 2.5))
-        if rng.random() < 0.25:
-            image = add_jpeg(rng, image, int(rng.integers(75, 100)))
+        image = lens_blur(rng, image, rng.uniform(0.8, 2.5))
+        if rng.random() < 0.1:
+            image = add_jpeg(rng, image, int(rng.integers(85, 100)))
     elif mode == "resampled":
         image = resampled(rng, image)
     elif mode == "mixed":
@@ -186,8 +189,7 @@ def training_pair(
     so that the patch has no borders of its own and the JPEG grid lies anywhere. In a share of the
     pairs the clean side keeps a fine grain: weak noise is part of a photo and must survive. A few
     are flat areas, which pictures of textures lack: sky, walls and paper must stay as they are. Some
-    are soft and yet right, under a grain finer than their blur, by which they are known: those are
-    never blurred further, or the network would learn to sharpen every soft photo.
+    are soft and yet right, under a grain finer than their blur, by which they are known.
     """
     side = patch + MARGIN
     top = int(rng.integers(0, image.shape[0] - side + 1))
@@ -201,11 +203,9 @@ def training_pair(
         area = exposed(rng, area)
     soft = mode is None and not flat and rng.random() < SOFT_SHARE
     if mode is None:
-        mode = str(
-            rng.choice(MODES[:4], p=[0.5, 0.15, 0.1, 0.25]) if soft else rng.choice(MODES, p=SHARES)
-        )
+        mode = str(rng.choice(MODES, p=SOFT_SHARES if soft else SHARES))
     if soft:
-        area = add_grain(rng, lens_blur(rng, area, rng.uniform(0.5, 1.8)), rng.uniform(0.3, 2.0))
+        area = add_grain(rng, lens_blur(rng, area, rng.uniform(0.5, 1.8)), rng.uniform(0.3, 2.5))
     elif not flat and rng.random() < 0.4:
         area = add_grain(rng, area, rng.uniform(0.3, 5.0))
     clean = quantize(area)

@@ -80,6 +80,7 @@ def test_an_unknown_mode_names_the_known_ones():
 def test_shares_sum_to_one_and_keep_a_good_part_clean():
     shares = dict(zip(degrade.MODES, degrade.SHARES, strict=True))
     assert sum(shares.values()) == pytest.approx(1)
+    assert sum(degrade.SOFT_SHARES) == pytest.approx(1)
     assert 0.15 <= shares["clean"] + shares["nearly clean"] <= 0.35
 
 
@@ -113,12 +114,12 @@ def test_a_second_jpeg_does_more_than_the_last_one_alone():
     assert np.mean((np.array(twice) - image) ** 2) > 1.5 * np.mean((np.array(once) - image) ** 2)
 
 
-def test_soft_pictures_that_are_right_are_never_blurred_further(monkeypatch):
+def test_soft_pictures_that_are_right_are_seldom_blurred_further(monkeypatch):
     image = generate.generate(7, SIZE)
-    modes, soft = set(), []
+    modes, soft, blurred = [], [], {}
 
     def seen(rng, clean, mode):
-        modes.add(mode)
+        modes.append(mode)
         soft.append(np.abs(np.diff(clean.astype(float), axis=1)).mean())
         return clean
 
@@ -129,5 +130,6 @@ def test_soft_pictures_that_are_right_are_never_blurred_further(monkeypatch):
         modes.clear()
         for seed in range(60):
             degrade.training_pair(np.random.default_rng(seed), image, 32)
-        assert bool(modes & {"blur", "resampled", "mixed"}) is (share == 0)
+        blurred[share] = sum(mode in ("blur", "resampled", "mixed") for mode in modes)
+    assert 0 < blurred[1.0] < 0.7 * blurred[0.0]
     assert np.mean(soft[:60]) < 0.8 * np.mean(soft[60:])
