@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -118,11 +119,13 @@ def day(tmp_path, monkeypatch):
         return code, told.read_text() if told.exists() else ""
 
     monkeypatch.setattr(gpu_day, "NEEDED", {})
-    return run
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
+    yield run
+    signal.signal(signal.SIGINT, before)
 
 
 def test_a_day_that_goes_on_repeats_nothing_that_is_done_and_loses_nothing(day, tmp_path) -> None:
-    interrupt = "os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    interrupt = "os.kill(os.getppid(), signal.SIGINT); time.sleep(10)"
     with pytest.raises(KeyboardInterrupt):
         day({"a": "", "b": "sys.exit(3)", "c": interrupt})
     ended = json.loads((tmp_path / "out" / "results.json").read_text())
