@@ -26,8 +26,11 @@ SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else a gallery of templates covers the graph
     "Comfy.Minimap.Visible": False,
 }
-STILL = "*, *::before, *::after {animation: none !important; transition: none !important}"
-"""Nothing moves or fades to where it will be: without a card, drawing that takes most of the time."""
+STILL = """*, *::before, *::after {
+    animation-duration: 1ms !important; animation-delay: 0s !important; transition: none !important;
+}"""
+"""Nothing moves or fades to where it will be: without a card, drawing that takes most of the time. The
+animations last a moment, since the front end takes a mask away when its own has ended."""
 
 
 @pytest.fixture(scope="session")

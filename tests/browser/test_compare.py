@@ -294,9 +294,7 @@ def test_keys_move_the_line_and_zoom_to_the_pixels_of_the_screen(shown: Shown) -
     size = page.viewport_size
     screen.send("Emulation.setDeviceMetricsOverride",
                 {**size, "deviceScaleFactor": 2, "mobile": False})  # fmt: skip
-    page.keyboard.press("1")
-    page.mouse.move(5, 500)
-    shown.hover(0.5)
+    page.wait_for_function("() => devicePixelRatio === 2")
     page.keyboard.press("1")
     assert shown.percent == "100 %"
     assert np.allclose(shown.box[2:], np.divide(AFTER.size, 2), atol=0.5)

@@ -164,6 +164,7 @@ export class Wipe {
     }
 
     #toggle(at) {
+        this.#measure();
         const { whole, real } = this.#view;
         this.#change(() => (whole ? this.#view.zoom(real, at) : this.#view.fit()));
     }
@@ -203,7 +204,9 @@ export class Wipe {
         if (!Object.hasOwn(keys, event.key)) return;
         event.preventDefault();
         event.stopPropagation(); // else the graph takes it as one of its own keys
-        if (this.#pictures) keys[event.key]();
+        if (!this.#pictures) return;
+        this.#measure(); // the window may lie on another screen now
+        keys[event.key]();
     }
 
     #draw() {
