@@ -81,7 +81,30 @@ def test_shares_sum_to_one_and_keep_a_good_part_clean():
     shares = dict(zip(degrade.MODES, degrade.SHARES, strict=True))
     assert sum(shares.values()) == pytest.approx(1)
     assert sum(degrade.SOFT_SHARES) == pytest.approx(1)
-    assert 0.15 <= shares["clean"] + shares["nearly clean"] <= 0.35
+    same = ("clean", "nearly clean", *degrade.LEFT_SOFT)
+    assert 0.15 <= sum(shares[mode] for mode in same) <= 0.35
+
+
+def test_blur_alone_is_to_stay_and_noise_and_jpeg_of_the_mixed_are_to_go(monkeypatch):
+    image = generate.generate(7, SIZE)
+    monkeypatch.setattr(degrade, "FLAT_SHARE", 0.0)
+    monkeypatch.setattr(degrade, "MIXED_LEFT_SOFT", 1.0)
+
+    def sharpness(picture):
+        return np.abs(np.diff(picture.astype(float), axis=1)).mean()
+
+    soft = []
+    for seed in range(8):
+        blurred, same = degrade.training_pair(np.random.default_rng(seed), image, 64, "blur")
+        assert np.array_equal(blurred, same)
+        bad, left = degrade.training_pair(np.random.default_rng(seed), image, 64, "mixed")
+        assert not np.array_equal(bad, left)
+        monkeypatch.setattr(degrade, "MIXED_LEFT_SOFT", 0.0)
+        again, sharp = degrade.training_pair(np.random.default_rng(seed), image, 64, "mixed")
+        monkeypatch.setattr(degrade, "MIXED_LEFT_SOFT", 1.0)
+        assert np.array_equal(bad, again)
+        soft.append(sharpness(left) / sharpness(sharp))
+    assert np.mean(soft) < 0.8
 
 
 def test_a_share_of_the_pairs_is_flat_and_stays_so_when_clean():
