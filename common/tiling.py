@@ -150,8 +150,8 @@ def map_tiles(
     given so much around each. function: B C h w -> B C' (h*scale) (w*scale), on any device, of what
     the tile itself covers.
     on_tile runs after every tile (progress; it may raise to stop).
-    Returns B C' (H*scale) (W*scale) of what the tiles cover, on the device of `pixels`, float32. A single tile is
-    returned as `function` gives it, bit for bit.
+    Returns B C' (H*scale) (W*scale) of what the tiles cover, on the device of `pixels`, float32. A
+    single tile is returned as `function` gives it, bit for bit.
     """
     if len(tiles) == 1:
         result = function(pixels).to(pixels.device, torch.float32)

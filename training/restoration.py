@@ -27,22 +27,13 @@ from .samples import restorer
 
 @dataclass(frozen=True)
 class Way:
-    """By the names in the nodes."""
+    """How a method's authors restore, by the names in the nodes. Every part has one, `WAY`."""
 
     schedule: str
     sampler: str
     start: str
-
-
-WAYS = {
-    "diffbir": Way("diffbir_spaced", "diffbir_spaced", "noise"),
-    "pasd": Way("pasd_unipc", "pasd_unipc", "pasd"),
-    "seesr": Way("seesr_ddpm", "seesr_ddpm", "seesr"),
-}
-"""How each method's authors restore; DiffBIR v2.1 as its training shows it, since its release runs on
-another sampler of ComfyUI's own."""
-NOISE_LEVEL = 900
-"""PASD's, of its start."""
+    noise_level: int = 0
+    """The timestep of a start that has one."""
 
 
 class Latents(Protocol):
@@ -86,19 +77,19 @@ def restored(
         return step_noise(derived_seed(seed, f"start {purpose}"), z)(0)
 
     first_signal = 1 / (1 + sigmas[0] ** 2)
-    point = StartPoint(lambda: z, unit_noise, table, first_signal, NOISE_LEVEL)
+    point = StartPoint(lambda: z, unit_noise, table, first_signal, way.noise_level)
     x = registry.starts()[way.start](point) * math.hypot(1, sigmas[0])
     return latents.decoded(
         registry.samplers()[way.sampler](denoise, x, sigmas, step_noise(seed, z))
     )
 
 
-def branch_restorer(config: Config, part: Any) -> Restore | None:
+def branch_restorer(config: Config, part: Any, way: Way) -> Restore | None:
     """The samples of a diffusion part's run. TrainingError for a number of steps that its schedule
     cannot take."""
     if not config.samples.pictures:
         return None
-    way, steps = WAYS[config.part], config.samples.steps
+    steps = config.samples.steps
     try:
         if steps < 1:
             raise ValueError("a restoration takes one step or more.")

@@ -14,9 +14,10 @@ from restoration.training.config import make_config
 from restoration.training.errors import TrainingError
 from restoration.training.parts import part_module
 from restoration.training.proof.patches import Patches
-from restoration.training.restoration import WAYS, branch_restorer, restored
+from restoration.training.restoration import branch_restorer, restored
 
 PATCHES = Patches(kept=2)
+WAYS = {name: part_module(name).WAY for name in ("pasd", "diffbir", "seesr")}
 
 
 class Exact(torch.nn.Module):
@@ -88,20 +89,20 @@ def test_samples_are_drawn_with_the_texts_that_are_there(tmp_path, pictures) -> 
             (tmp_path / f"in/{number}.txt").write_text(text, "utf-8")
     part = Exact(ForwardProcess.scaled_linear(), torch.full((1, 3, 32, 32), 90 / 255))
     config = config_of(pictures, pictures=str(tmp_path / "in"))
-    restore = branch_restorer(config, part)
+    restore = branch_restorer(config, part, WAYS["pasd"])
     assert restore is not None
     said = restore(tmp_path)
     assert sorted(part.texts) == ["", "a house"] and "PSNR" in said
     with Image.open(tmp_path / "00.png") as sheet:
         assert sheet.size == (3 * 32, 32)
         assert sheet.getpixel((48, 16)) == pytest.approx((90, 90, 90), abs=1)
-    assert branch_restorer(config_of(pictures, pictures=""), part) is None
+    assert branch_restorer(config_of(pictures, pictures=""), part, WAYS["pasd"]) is None
 
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_steps_that_a_schedule_cannot_take_are_told_before_the_run(pictures, steps) -> None:
     with pytest.raises(TrainingError, match=rf"^samples\.steps = {steps}: "):
-        branch_restorer(config_of(pictures, steps=steps), SimpleNamespace())
+        branch_restorer(config_of(pictures, steps=steps), SimpleNamespace(), WAYS["pasd"])
 
 
 def test_a_velocity_tells_the_same_picture_as_the_noise() -> None:

@@ -15,8 +15,11 @@ from ..base import Base, digest, model_file
 from ..config import Config, path
 from ..errors import TrainingError
 from ..opened import Opened
-from ..restoration import branch_restorer
+from ..restoration import Way, branch_restorer
 from .common import base_of, begin, metadata, pairs_of
+
+WAY = Way("diffbir_spaced", "diffbir_spaced", "noise")
+"""Also v2.1's, as its training shows it: its release runs on a sampler of ComfyUI's own."""
 
 
 @dataclass(frozen=True)
@@ -73,5 +76,5 @@ def open_part(config: Config, base: Base | None = None, cleaner: nn.Module | Non
     )
     begin(config, part)
     head = metadata(config, "diffbir", version=chosen.version)
-    restore = branch_restorer(config, part)
+    restore = branch_restorer(config, part, WAY)
     return Opened(part, pairs, len(pairs), head, {"base": base.digest, **digests}, restore=restore)

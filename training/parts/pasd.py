@@ -9,8 +9,10 @@ from ...common.diffusion import ForwardProcess
 from ..base import Base
 from ..config import Config, path
 from ..opened import Opened
-from ..restoration import branch_restorer
+from ..restoration import Way, branch_restorer
 from .common import base_of, begin, metadata, pairs_of
+
+WAY = Way("pasd_unipc", "pasd_unipc", "pasd", noise_level=900)
 
 
 @dataclass(frozen=True)
@@ -47,5 +49,5 @@ def open_part(config: Config, base: Base | None = None) -> Opened:
     )
     begin(config, part, zero_start=chosen.zero_start)
     head = metadata(config, "pasd", variant=chosen.variant)
-    restore = branch_restorer(config, part)
+    restore = branch_restorer(config, part, WAY)
     return Opened(part, pairs, len(pairs), head, {"base": base.digest}, restore=restore)

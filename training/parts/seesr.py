@@ -11,8 +11,10 @@ from ...common.diffusion import ForwardProcess
 from ..base import Base, model_file, read_weights
 from ..config import Config, path
 from ..opened import Opened
-from ..restoration import branch_restorer
+from ..restoration import Way, branch_restorer
 from .common import base_of, begin, metadata, pairs_of, tagger_weights
+
+WAY = Way("seesr_ddpm", "seesr_ddpm", "seesr")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def open_part(config: Config, base: Base | None = None, eyes: nn.Module | None =
     )
     begin(config, part, zero_start=chosen.zero_start)
     head = metadata(config, "seesr")
-    restore = branch_restorer(config, part)
+    restore = branch_restorer(config, part, WAY)
     return Opened(part, pairs, len(pairs), head, {"base": base.digest}, restore=restore)
 
 

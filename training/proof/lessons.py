@@ -177,7 +177,7 @@ def branch(school: School, name: str, base: Base, alone: float, eyes: nn.Module)
     loss = noise_loss(part, school.unseen, patches)
     yield Row(name, "error of the noise", alone, loss, {"fresh": fresh})
     draws = school.lesson.draws
-    damaged, one, mean = restored_psnr(part, name, school.unseen, patches, draws)
+    damaged, one, mean = restored_psnr(part, part_module(name).WAY, school.unseen, patches, draws)
     yield Row(name, "PSNR, dB", damaged, one)
     yield Row(name, f"PSNR of the mean of {draws}, dB", damaged, mean)
 

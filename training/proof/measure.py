@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...common import metrics
 from ...common.draws import normal, rows_of
-from ..restoration import WAYS, restored
+from ..restoration import Way, restored
 from .patches import Patches
 from .pictures import Pictures
 
@@ -42,15 +42,13 @@ def psnr(found: Tensor, wanted: Tensor) -> float:
 
 
 def restored_psnr(
-    part: Any, name: str, unseen: Pictures, patches: Patches, draws: int = 4
+    part: Any, way: Way, unseen: Pictures, patches: Patches, draws: int = 4
 ) -> tuple[float, float, float]:
     """(of the damaged pictures, of one restoration, of the mean of several), dB, all as the patches
     show them. A single one is a draw from what may have been, whose error is twice that of the mean
     of all (Blau & Michaeli 2018); the mean of several shows what is known of the picture."""
     batch = unseen.batch()
     shown, wanted = (patches.decoded(patches.encoded(batch[key])) for key in ("lq", "hq"))
-    drawn = [
-        restored(part, WAYS[name], batch, patches, seed=draw).clamp(0, 1) for draw in range(draws)
-    ]
+    drawn = [restored(part, way, batch, patches, seed=draw).clamp(0, 1) for draw in range(draws)]
     mean = torch.stack(drawn).mean(0)
     return psnr(shown, wanted), psnr(drawn[0], wanted), psnr(mean, wanted)

@@ -195,7 +195,7 @@ def training_pair(
     so that the patch has no borders of its own and the JPEG grid lies anywhere. In a share of the
     pairs the clean side keeps a fine grain: weak noise is part of a photo and must survive. A few
     are flat areas, which pictures of textures lack: sky, walls and paper must stay as they are. Some
-    are soft and yet right, under a grain finer than their blur, by which they are known.
+    are soft and yet right, under a grain finer than their blur, by which they are known. What is only blurred or resampled is to stay as it is.
     """
     side = patch + MARGIN
     top = int(rng.integers(0, image.shape[0] - side + 1))
