@@ -241,9 +241,8 @@ def _outside(arguments: Sequence[str], tier: str, host: Host, newest: Host | Non
 def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool) -> list[Row]:
     """The tiers of all hosts, oldest first. everything: of the older ones, too.
 
-    Tests in a host share the cores among themselves. Of the others, which are one process each, one
-    more run side by side than there are cores: they wait for servers and for the screen. The longest
-    one comes first.
+    Tests in a host share the cores among themselves. Of the others, which are one process each, as
+    many run side by side as there are cores. The longest one comes first.
     """
     if not hosts:
         return [Row(tier, "any ComfyUI", not_run=NO_HOST) for tier in HOST_TIERS]
@@ -256,7 +255,7 @@ def hosts_rows(hosts: Sequence[Host], arguments: Sequence[str], everything: bool
         environ = {**ONE_THREAD, "COMFYUI_PATH": str(host.path)}
         where = f"ComfyUI {host.version}"
         rows.append([pytest("host", where, marks, [*WORKERS, *arguments], **environ)])
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as beside:
+    with ThreadPoolExecutor(os.cpu_count()) as beside:
         outside: dict[tuple[str, Host], Future[Row]] = {}
         servers = [("server", host) for host in hosts]
         browsers = [("browser", host) for host in reversed(hosts)]
