@@ -10,7 +10,7 @@ import difflib
 import importlib
 import json
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -280,22 +280,28 @@ def different(ours: Config, theirs: Mapping[str, Any]) -> Iterator[str]:
 
 def absolute(config: Config, folder: Path) -> Config:
     """The same with every path that is relative taken from `folder`, where the file lies."""
+    return _with_paths(config, lambda each: str(folder / Path(each).expanduser()))
+
+
+def without_folders(config: Config) -> Config:
+    """The same with the last name of every path alone, for files that are shared: whose machine they
+    come from is nobody's business."""
+    return _with_paths(config, lambda each: Path(each).name)
+
+
+def _with_paths(config: Config, change: Callable[[str], str]) -> Config:
+    def changed(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(changed(each) for each in value)
+        return change(value) if value else value
+
     sections = {}
     for name in config.sections():
         section = getattr(config, name)
-        changed = {
-            each.name: _from(folder, getattr(section, each.name))
-            for each in fields(section)
-            if each.metadata.get("path")
-        }
-        sections[name] = type(section)(**{**_fields(section), **changed})
+        paths = [each.name for each in fields(section) if each.metadata.get("path")]
+        new = {path: changed(getattr(section, path)) for path in paths}
+        sections[name] = type(section)(**{**_fields(section), **new})
     return Config(config.part, config.authors, **sections)
-
-
-def _from(folder: Path, value: Any) -> Any:
-    if isinstance(value, tuple):
-        return tuple(_from(folder, each) for each in value)
-    return str(folder / Path(value).expanduser()) if value else value
 
 
 def _fields(section: Any) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..common.state_dict import StateDict
 from ..common.weight_files import write_weights
-from .config import Config
+from .config import Config, without_folders
 
 
 def export(files: Mapping[str, StateDict], folder: Path, metadata: Mapping[str, str]) -> list[Path]:
@@ -21,11 +21,11 @@ def export(files: Mapping[str, StateDict], folder: Path, metadata: Mapping[str, 
 def metadata_of(
     config: Config, step: int, of_part: Mapping[str, str], digests: Mapping[str, str]
 ) -> dict[str, str]:
-    """The head of an exported file: strings by name."""
+    """The head of an exported file: strings by name. Of the run's paths only the last names."""
     return {
         "format": "pt",
         **of_part,
         "trained_steps": str(step),
         **{f"{name}_sha256": digest for name, digest in digests.items()},
-        "training_config": json.dumps(config.table()),
+        "training_config": json.dumps(without_folders(config).table()),
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from restoration.training.config import (
 )
 from restoration.training.damage import damage_of
 from restoration.training.errors import TrainingError
+from restoration.training.export import metadata_of
 from restoration.training.parts import PARTS, part_module
 from restoration.training.presets import PRESETS
 from restoration.training.rate import rate
@@ -114,3 +116,20 @@ def test_only_paths_and_lengths_may_change_between_a_checkpoint_and_the_run() ->
         "model.width: 3 there, 4 here",
         "run.seed: 0 there, 2 here",
     ]
+
+
+def test_exported_files_do_not_tell_whose_machine_they_are_from(tmp_path):
+    table = {
+        "data": {"pictures": [str(tmp_path / "mine"), str(tmp_path / "hers")]},
+        "model": {"start_from": str(tmp_path / "first.safetensors")},
+        "run": {"folder": str(tmp_path / "runs/light")},
+        "samples": {"pictures": str(tmp_path / "others")},
+    }
+    part, values = PRESETS["light"]
+    config = make_config(part, part_module(part).Model, values, table, "test")
+    head = metadata_of(config, 7, {}, {"base": "ab"})
+    assert str(tmp_path) not in str(head)
+    told = json.loads(head["training_config"])
+    assert told["data"]["pictures"] == ["mine", "hers"] and told["data"]["texts"] == ""
+    assert (told["model"]["start_from"], told["run"]["folder"]) == ("first.safetensors", "light")
+    assert head["base_sha256"] == "ab" and head["trained_steps"] == "7"
