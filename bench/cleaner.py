@@ -71,23 +71,17 @@ class Promise:
 
 
 GAINS = {
-    "noise": Promise(3.0, 8.2),
-    "jpeg": Promise(0.4, 1.0),
-    "mixed": Promise(1.0, 2.0),
-    "blur": Promise(-0.1, 1.5),
-    "enlarged light": Promise(-0.1, 0.8),
-    "enlarged strong": Promise(-0.1, 0.8),
+    "noise": Promise(9.3, 8.2),
+    "jpeg": Promise(0.7, 1.0),
+    "mixed": Promise(1.3, 2.0),
+    "blur": Promise(0.15, 1.5),
+    "enlarged light": Promise(0.0, 0.8),
+    "enlarged strong": Promise(0.1, 0.8),
 }
-OVER_NON_LOCAL_MEANS = Promise(-0.4, 0.7)
-WORST = {
-    "noise": Promise(-0.3, -0.2),
-    "jpeg": Promise(-0.3, -0.2),
-    "mixed": Promise(-0.3, -0.2),
-    "blur": Promise(-2.4, -0.2),
-    "enlarged": Promise(-1.6, -0.2),
-}
-CLEAN = Promise(34.0, 36.0)
-FLAT_AREAS = Promise(-11.0, -0.5)
+OVER_NON_LOCAL_MEANS = Promise(0.9, 0.7)
+WORST = {kind: Promise(-0.2, -0.2) for kind in KINDS}
+CLEAN = Promise(39.0, 36.0)
+FLAT_AREAS = Promise(-2.0, -0.5)
 ENLARGING = {"x2": Promise(0.8, 0.8), "x4": Promise(0.8, 0.8)}
 """Mean gain over bicubic."""
 WORST_ENLARGED = {"x2": Promise(-0.3, -0.2), "x4": Promise(-0.2, -0.2)}

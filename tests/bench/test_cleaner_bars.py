@@ -76,6 +76,8 @@ def test_bars_fail_on_a_model_that_does_nothing():
         "noise",
         "jpeg",
         "mixed",
+        "blur",
+        "enlarged strong",
     ]
     unreached = {b.text.partition(":")[0] for b in bars.values() if not b.reached}
     assert unreached == set(bench.GAINS), "what changes nothing harms nothing and helps nothing"
@@ -114,7 +116,7 @@ def test_weights_are_small_and_half_precision():
     from safetensors import safe_open
 
     files = [bench.WEIGHTS, *bench.ENLARGERS.values()]
-    assert sum(path.stat().st_size for path in files) < 2_000_000
+    assert sum(path.stat().st_size for path in files) < 4_000_000
     for path in files:
         with safe_open(path, "pt") as file:
             assert {str(file.get_tensor(key).dtype) for key in file.keys()} == {"torch.float16"}  # noqa: SIM118

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .blur import lens_blur
-from .noise import add_camera_noise, add_grain, add_noise
+from .noise import add_camera_noise, add_grain, add_noise, add_texture
 
 Array = np.ndarray
 Rng = np.random.Generator
@@ -26,17 +26,17 @@ RESAMPLING = (
     Image.Resampling.BOX,
 )
 MODES = ("clean", "nearly clean", "noise", "jpeg", "blur", "resampled", "mixed")
-SHARES = (0.06, 0.06, 0.17, 0.22, 0.07, 0.03, 0.39)
-LEFT_SOFT = ("blur", "resampled")
-"""Kinds that are to stay as they are. A small network cannot tell a blurred photo from one of soft and
-fine texture, and what it would sharpen wrongly costs more decibels than what it would sharpen rightly gains."""
+SHARES = (0.06, 0.05, 0.15, 0.23, 0.13, 0.04, 0.34)
 MIXED_LEFT_SOFT = 0.2
 """How often only noise and JPEG are to go of the mixed kind."""
 FLAT_SHARE = 0.06
+TEXTURE_SHARE = 0.35
 SOFT_SHARE = 0.22
-SOFT_SHARES = (0.26, 0.1, 0.1, 0.3, 0.08, 0.04, 0.12)
+SOFT_SHARES = (0.36, 0.08, 0.1, 0.24, 0.08, 0.02, 0.12)
 """Of the kinds, for soft pictures that are right: hardly ever blurred further, or the network would
 learn to sharpen every soft photo; never, and it would sharpen a blurred one beyond what it was."""
+GRAIN_ON_SOFT = 0.6
+"""How often a soft picture has a grain finer than its blur, by which it can be known."""
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:
@@ -119,7 +119,7 @@ def mixed(rng: Rng, image: Array, faults: bool = True) -> Array:
         if rng.random() < 0.25:  # shown enlarged before it was shot or saved
             image, back = enlarge(rng, image, height, width), False
     if faults and rng.random() < 0.92:
-        image = any_noise(rng, image, rng.uniform(4.0, 20.0))
+        image = any_noise(rng, image, log_uniform(rng, 2.5, 20.0))
     if faults and rng.random() < 0.85:
         save = jpeg_again if rng.random() < 0.2 else add_jpeg
         image = save(rng, image, int(rng.integers(35, 93)))
@@ -195,7 +195,7 @@ def training_pair(
     so that the patch has no borders of its own and the JPEG grid lies anywhere. In a share of the
     pairs the clean side keeps a fine grain: weak noise is part of a photo and must survive. A few
     are flat areas, which pictures of textures lack: sky, walls and paper must stay as they are. Some
-    are soft and yet right, under a grain finer than their blur, by which they are known. What is only blurred or resampled is to stay as it is.
+    are rough in a part, and some soft and yet right, mostly under a grain finer than their blur.
     """
     side = patch + MARGIN
     top = int(rng.integers(0, image.shape[0] - side + 1))
@@ -206,20 +206,22 @@ def training_pair(
         area = flat_area(rng, side)
     area = turned(rng, area)
     if not flat:
+        if rng.random() < TEXTURE_SHARE:
+            area = add_texture(rng, area, log_uniform(rng, 2.0, 25.0))
         area = exposed(rng, area)
     soft = mode is None and not flat and rng.random() < SOFT_SHARE
     if mode is None:
         mode = str(rng.choice(MODES, p=SOFT_SHARES if soft else SHARES))
     if soft:
-        area = add_grain(rng, lens_blur(rng, area, rng.uniform(0.5, 1.8)), rng.uniform(0.3, 2.5))
+        area = lens_blur(rng, area, rng.uniform(0.5, 1.8))
+        if rng.random() < GRAIN_ON_SOFT:
+            area = add_grain(rng, area, rng.uniform(0.3, 2.5))
     elif not flat and rng.random() < 0.4:
         area = add_grain(rng, area, rng.uniform(0.3, 5.0))
     clean = quantize(area)
     seed = int(rng.integers(2**63))
     bad = degrade(np.random.default_rng(seed), clean, mode)
-    if mode in LEFT_SOFT:
-        clean = bad
-    elif mode == "mixed" and rng.random() < MIXED_LEFT_SOFT:
+    if mode == "mixed" and rng.random() < MIXED_LEFT_SOFT:
         clean = quantize(mixed(np.random.default_rng(seed), clean.astype(np.float32), faults=False))
     y, x = (int(v) for v in rng.integers(0, MARGIN + 1, 2))
     return bad[y : y + patch, x : x + patch].copy(), clean[y : y + patch, x : x + patch].copy()

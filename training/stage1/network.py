@@ -13,9 +13,9 @@ from torch.nn import functional
 RESTORING: dict[str, dict[str, Any]] = {
     "small": {
         "width": 16,
-        "enc_blk_nums": [1, 2, 2],
-        "middle_blk_num": 3,
-        "dec_blk_nums": [1, 2, 1],
+        "enc_blk_nums": [1, 2, 4],
+        "middle_blk_num": 6,
+        "dec_blk_nums": [2, 2, 1],
     },
     "large": {
         "width": 32,

@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import convolve1d, gaussian_filter, gaussian_filter1d
 
+from .materials import spectral_field
+
 Array = np.ndarray
 Rng = np.random.Generator
 
@@ -17,9 +19,9 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 def add_noise(rng: Rng, image: Array, sigma: float) -> Array:
     """Noise of about `sigma`: gray or colored, Gaussian or signal dependent, white or a bit soft."""
     height, width, _ = image.shape
-    shared = rng.random() < 0.12  # in a gray photo that looks like grain
+    shared = rng.random() < 0.04  # in a gray photo that looks like grain
     noise = rng.standard_normal((height, width, 1 if shared else 3), dtype=np.float32)
-    if not shared and rng.random() < 0.3:  # between gray and independent channels
+    if not shared and rng.random() < 0.15:  # between gray and independent channels
         mean = noise.mean(2, keepdims=True)
         noise = noise + rng.uniform(0, 1) * (np.sqrt(3.0) - 1) * mean
     if rng.random() < 0.15:  # in-camera filters leave a grain wider than one pixel
@@ -91,3 +93,20 @@ def add_grain(rng: Rng, image: Array, strength: float) -> Array:
         grain = grain * np.clip(1 + rough / (rough.std() + 1e-6), 0, 2)
     tint = np.ones(3) if rng.random() < 0.7 else np.exp(rng.normal(0, 0.3, 3))
     return image + strength * grain * tint.astype(np.float32)
+
+
+def add_texture(rng: Rng, image: Array, strength: float) -> Array:
+    """Rough matter, as grass, skin, plaster or tissue: a field that falls with frequency, weaker in the
+    finest detail, mostly in a part of the picture with a border. strength: its standard deviation."""
+    height, width, _ = image.shape
+    field = spectral_field(rng, height, width, rng.uniform(0.0, 1.6))
+    if rng.random() < 0.8:
+        field = gaussian_filter(field, rng.uniform(0.3, 1.3))
+    if rng.random() < 0.3:  # few dark or bright specks
+        field = np.sign(field) * np.abs(field) ** rng.uniform(1.2, 2.0)
+    field = field / (field.std() + 1e-6)
+    if rng.random() < 0.75:
+        where = spectral_field(rng, height, width, 2.2) + rng.normal(0, 0.7)
+        field = field / (1 + np.exp(-np.exp(rng.uniform(0.5, 3.0)) * where))
+    tint = np.ones(3) if rng.random() < 0.6 else np.exp(rng.normal(0, 0.4, 3))
+    return image + strength * field[..., None] * tint.astype(np.float32)

@@ -53,3 +53,14 @@ def test_grain_is_gray_for_the_most_part():
     made = [noise.add_grain(np.random.default_rng(s), gray(100), 3.0) - 100 for s in range(20)]
     same = [np.allclose(m[..., 0], m[..., 1], atol=1e-3) for m in made]
     assert 8 <= sum(same) <= 19
+
+
+def test_texture_has_the_asked_strength_falls_with_frequency_and_leaves_parts_even():
+    made = [noise.add_texture(np.random.default_rng(s), gray(100), 8.0) - 100 for s in range(20)]
+    assert 3 < np.mean([m.std() for m in made]) < 8 and max(m.std() for m in made) < 12
+    fine = [np.diff(m[..., 1], axis=0).std() / m[..., 1].std() for m in made]
+    assert np.mean(fine) < 1.1 < 2**0.5  # white noise has the root of 2
+    tiles = [m[..., 1].reshape(8, 16, 8, 16).std((1, 3)) for m in made]
+    assert sum(t.min() < 0.2 * t.max() for t in tiles) >= 8
+    within = [np.corrcoef(m[..., 0].ravel(), m[..., 2].ravel())[0, 1] for m in made]
+    assert min(within) > 0.999  # one field, whatever its tint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from restoration.training.parts.light import Model, open_part
 from restoration.training.presets import preset
 from restoration.training.stage1 import network
 from restoration.training.stage1.pictures import make
-from restoration.training.stage1.trainable import log_mse
+from restoration.training.stage1.trainable import HARM, LightTrainable, harm, log_mse
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +142,20 @@ def test_an_error_of_one_level_ends_the_reward() -> None:
     clean = torch.full((1, 3, 8, 8), 0.5)
     values = [log_mse(clean + error / 255, clean, 2e-5).item() for error in (0, 1, 10)]
     assert values[1] - values[0] < 0.7 < values[2] - values[1]
+
+
+def test_harm_is_how_much_farther_than_its_input_a_sample_is() -> None:
+    clean = torch.full((2, 3, 8, 8), 0.5)
+    damaged = clean + torch.tensor([10.0, 2.0]).view(2, 1, 1, 1) / 255
+    output = clean + torch.tensor([5.0, 4.0]).view(2, 1, 1, 1) / 255  # better; twice as far
+    assert harm(output, damaged, clean, 0.0).item() == pytest.approx(math.log(4) / 2, rel=1e-4)
+    assert harm(damaged, damaged, clean, 2e-5).item() == 0
+
+
+def test_only_what_restores_counts_harm() -> None:
+    small, large = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 32, 32)
+    part = LightTrainable("small")
+    terms = part({"lq": small, "hq": small}, {})
+    again = harm(part.network(small), small, small, part.floor)
+    assert terms["harm"].item() == pytest.approx(HARM * again.item()) != 0
+    assert LightTrainable("x2")({"lq": small, "hq": large}, {}).keys() == {"log_mse"}
