@@ -71,7 +71,9 @@ def browser() -> Iterator[object]:
     chromium = find_chromium()
     if chromium is None:
         pytest.skip("no Chromium found: install it or set CHROMIUM_PATH")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: run `bash scripts/test.sh`"
+    )
     sandbox = [] if hasattr(os, "geteuid") and os.geteuid() else ["--no-sandbox"]
     with playwright.sync_playwright() as driver:
         running = driver.chromium.launch(

@@ -62,7 +62,9 @@ def test_one_stray_landmark_does_not_tilt_the_face(stray: int) -> None:
 
 def test_noisy_landmarks_agree_with_opencv() -> None:
     """Its choice of pairs is random, so it may miss the best of the ten: never the other way."""
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip(
+        "cv2", reason="OpenCV is not installed: pip install opencv-python-headless"
+    )
     same = 0
     for _ in range(50):
         points = apply(moved(0.3, 0.4, 50, 60), TEMPLATE) + torch.randn(5, 2) * 2
@@ -162,7 +164,9 @@ def test_tiny_faces_are_left_alone() -> None:
 
 def test_paste_mask_is_the_authors_on_an_upright_face() -> None:
     """Spec section 8, item 5, by OpenCV's own erosion and blur of the whole square."""
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip(
+        "cv2", reason="OpenCV is not installed: pip install opencv-python-headless"
+    )
     import numpy as np
 
     square = np.zeros((640, 640), np.float32)

@@ -118,7 +118,7 @@ def crop(comfy):
 @pytest.mark.parametrize("size", [(640, 640), (1280, 960), (320, 448)])
 def test_landmarks_come_back_in_the_pictures_own_pixels(comfy, folder, size) -> None:
     """Through OpenCV's detector: channel order, resizing and the order of the numbers."""
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install opencv-python-headless")
     from restoration.faces.run import detect_faces
 
     (folder / YUNET).write_bytes(blue_finder())
@@ -140,7 +140,7 @@ def test_landmarks_come_back_in_the_pictures_own_pixels(comfy, folder, size) -> 
 
 
 def test_missing_file_and_missing_library_say_what_to_do(comfy, folder, crop, monkeypatch) -> None:
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install opencv-python-headless")
     with pytest.raises(FileNotFoundError, match=rf"{YUNET}.*restoration.*https://.*`mask`"):
         crop(torch.rand(1, 64, 64, 3))
     real = builtins.__import__
@@ -157,7 +157,7 @@ def test_missing_file_and_missing_library_say_what_to_do(comfy, folder, crop, mo
 
 def test_a_pointer_instead_of_the_file_is_refused(comfy, folder, crop) -> None:
     """What a click on the wrong link of a repository gives."""
-    pytest.importorskip("cv2")
+    pytest.importorskip("cv2", reason="OpenCV is not installed: pip install opencv-python-headless")
     (folder / YUNET).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(ValueError, match=r"56 bytes.*not the YuNet.*232589"):
         crop(torch.rand(1, 64, 64, 3))

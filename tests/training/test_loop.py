@@ -142,7 +142,7 @@ def test_going_on_with_another_configuration_is_refused(whole) -> None:
 
 
 def test_a_full_disk_is_a_sentence_and_leaves_the_checkpoints(tmp_path) -> None:
-    resource = pytest.importorskip("resource")  # not on Windows
+    resource = pytest.importorskip("resource", reason="Windows has no limits of files")
     run_toy(toy_config(tmp_path, run={"steps": 2}))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, limits[1]))

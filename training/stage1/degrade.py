@@ -31,6 +31,7 @@ MIXED_LEFT_SOFT = 0.2
 """How often only noise and JPEG are to go of the mixed kind."""
 FLAT_SHARE = 0.06
 TEXTURE_SHARE = 0.35
+"""Of the pairs that are not flat: a part is rough, which computed scenes are too seldom."""
 SOFT_SHARE = 0.22
 SOFT_SHARES = (0.36, 0.08, 0.1, 0.24, 0.08, 0.02, 0.12)
 """Of the kinds, for soft pictures that are right: hardly ever blurred further, or the network would

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.ndimage import convolve1d, gaussian_filter, gaussian_filter1d
+from scipy.special import expit
 
 from .materials import spectral_field
 
@@ -97,7 +98,7 @@ def add_grain(rng: Rng, image: Array, strength: float) -> Array:
 
 def add_texture(rng: Rng, image: Array, strength: float) -> Array:
     """Rough matter, as grass, skin, plaster or tissue: a field that falls with frequency, weaker in the
-    finest detail, mostly in a part of the picture with a border. strength: its standard deviation."""
+    finest detail, mostly in a part of the picture. strength: its standard deviation there."""
     height, width, _ = image.shape
     field = spectral_field(rng, height, width, rng.uniform(0.0, 1.6))
     if rng.random() < 0.8:
@@ -107,6 +108,6 @@ def add_texture(rng: Rng, image: Array, strength: float) -> Array:
     field = field / (field.std() + 1e-6)
     if rng.random() < 0.75:
         where = spectral_field(rng, height, width, 2.2) + rng.normal(0, 0.7)
-        field = field / (1 + np.exp(-np.exp(rng.uniform(0.5, 3.0)) * where))
+        field = field * expit(np.exp(rng.uniform(0.5, 3.0)) * where)
     tint = np.ones(3) if rng.random() < 0.6 else np.exp(rng.normal(0, 0.4, 3))
     return image + strength * field[..., None] * tint.astype(np.float32)

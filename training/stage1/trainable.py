@@ -16,28 +16,31 @@ FILE = "weights.safetensors"
 FLOORS = {"restoring": 2e-5, "enlarging": 5e-6}
 """An error of one level, 47 dB; half of that."""
 HARM = 2.0
-"""How much more an error counts that the network makes itself."""
+"""How many times more an error counts that the network makes itself."""
+
+
+def log_errors(output: Tensor, clean: Tensor, floor: float) -> Tensor:
+    """Each sample's log(MSE + floor): PSNR but for a factor. B 3 H W in 0..1 -> B."""
+    return torch.log((output.float() - clean).square().mean((1, 2, 3)) + floor)
 
 
 def log_mse(output: Tensor, clean: Tensor, floor: float) -> Tensor:
-    """Mean over the batch of each sample's log mean squared error: PSNR but for a factor. B 3 H W.
+    """Mean over the batch of `log_errors`.
 
     Every sample counts by its decibels, so nearly clean ones are not drowned by noisy ones. `floor`
     ends the reward, else untouched samples would rule.
     """
-    error = (output.float() - clean).square().mean((1, 2, 3))
-    return torch.log(error + floor).mean()
+    return log_errors(output, clean, floor).mean()
 
 
 def harm(output: Tensor, damaged: Tensor, clean: Tensor, floor: float) -> Tensor:
-    """Mean over the batch of how much farther than its input a sample is from the clean one, in the
-    unit of `log_mse`; 0 for each that is nearer. B 3 H W.
+    """Mean over the batch of how much farther than its input a sample is from the clean one, in
+    `log_errors`; 0 for each that is nearer. B 3 H W in 0..1.
 
     The mean of decibels alone buys a little on many smooth pictures with much on a textured one.
     """
-    before = torch.log((damaged - clean).square().mean((1, 2, 3)) + floor)
-    after = torch.log((output.float() - clean).square().mean((1, 2, 3)) + floor)
-    return torch.relu(after - before).mean()
+    farther = log_errors(output, clean, floor) - log_errors(damaged, clean, floor)
+    return torch.relu(farther).mean()
 
 
 class LightTrainable(nn.Module):

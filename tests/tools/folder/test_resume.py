@@ -384,7 +384,7 @@ def test_an_output_that_cannot_be_made_stops_before_the_first_upload(
 @pytest.fixture
 def room():
     """Lets files become that long at most."""
-    resource = pytest.importorskip("resource")
+    resource = pytest.importorskip("resource", reason="Windows has no limits of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -20,6 +20,7 @@ from restoration.tools.weights.get.part import Part
 
 DEFAULT = Hosts()
 NAME = "v2.pth"
+NO_HUB = "huggingface_hub is not installed: pip install huggingface_hub"
 PAGE = b"<!doctype html><title>Sign in</title>"
 
 
@@ -299,7 +300,7 @@ def test_two_processes_do_not_fetch_the_same_file(run, server, weights) -> None:
 
 
 def test_huggingface_hub_brings_it_where_it_is_installed(tmp_path, server, weights) -> None:
-    pytest.importorskip("huggingface_hub")
+    pytest.importorskip("huggingface_hub", reason=NO_HUB)
     path = "/owner/repo/resolve/main/folder/v2.pth"
     file = of(f"https://huggingface.co{path}")
     run = Run(tmp_path, Hosts(endpoint=server.url))
@@ -315,7 +316,7 @@ def test_huggingface_hub_brings_it_where_it_is_installed(tmp_path, server, weigh
 def test_what_huggingface_hub_cannot_do_is_done_without_it(
     tmp_path, server, weights, monkeypatch
 ) -> None:
-    hub = pytest.importorskip("huggingface_hub")
+    hub = pytest.importorskip("huggingface_hub", reason=NO_HUB)
     path = "/owner/repo/resolve/main/v2.pth"
     file = of(f"https://huggingface.co{path}")
     server.paths[path] = Served(weights, sha256=True)
@@ -343,7 +344,7 @@ def test_what_huggingface_hub_cannot_do_is_done_without_it(
 def test_the_users_token_never_goes_to_a_mirror(
     tmp_path, server, weights, monkeypatch, as_mirror
 ) -> None:
-    pytest.importorskip("huggingface_hub")
+    pytest.importorskip("huggingface_hub", reason=NO_HUB)
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     path = "/owner/repo/resolve/main/v2.pth"
     server.paths[path] = Served(weights, sha256=True)
